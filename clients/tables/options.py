@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from clients.core.errors import require
@@ -54,6 +55,12 @@ class WindowedOptions(DataOptions):
     def is_scaled(self) -> bool:
         """Whether `scale` divides readings by their deviation."""
         return self.scale != "none"
+
+    def files(self) -> list[Path]:
+        """Return the files of the table: itself, those of a folder, or those of a pattern."""
+        from clients.tables.files import find_tables  # it imports readers of files
+
+        return find_tables(self.path).files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +184,15 @@ class TableOptions(WindowedOptions, TaskOptions):
     def is_scaled(self) -> bool:
         """Whether targets are divided by their deviation."""
         return self.scale_of_task != "none"
+
+    def files(self) -> list[Path]:
+        """Return the files of the table, or of LEAF's folder."""
+        if self.layout != "leaf":
+            return super().files()
+        from clients.tables.rows.leaf_files import leaf_paths
+
+        train, test = leaf_paths(self.path)
+        return [*train, *(test or ())]
 
     @property
     def dialect(self) -> Dialect:

@@ -29,6 +29,7 @@ from simulator.runs.experiment import objective_notices
 from simulator.runs.measured import criteria_on_test_examples
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
+from simulator.scenario.data_files import data_files
 from simulator.workers.engine import WorkersEngine
 
 _log = logging.getLogger("fedscape.notices")
@@ -119,6 +120,7 @@ def _of_data(session: Session, given: Overrides, folder: RunFolder | None) -> di
     notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
     seen = criteria_on_test_examples(session.scenario, population) if session.engine is not None else ""
     notices += [f"{seen}: the test scores at the end are not of unseen examples"] if seen else []
+    files = data_files(session.scenario)
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
@@ -130,6 +132,7 @@ def _of_data(session: Session, given: Overrides, folder: RunFolder | None) -> di
         "measured_on_clients": measures.estimated_from,
         "data": session.population.name,
         **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
+        **({"data_files": files.facts()} if files is not None else {}),
         **({"notices": notices} if notices else {}),
         **({"scenario_notices": session.scenario.notices} if session.scenario.notices else {}),
         **({"error": error} if error else {}),

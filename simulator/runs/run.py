@@ -44,6 +44,7 @@ from simulator.runs.resumption import (
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
+from simulator.scenario.data_files import require_same_data
 from simulator.scenario.sections import ScenarioSource, to_toml
 from simulator.workers.ranks import Ranks, ranks_of_torchrun
 
@@ -288,6 +289,7 @@ def go_on(
     scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()), named=frozenset())
     check_resumable(folder, started, given)
     check_data(folder, scenario, given)
+    require_same_data(folder.path, started.get("data_files"), scenario)
     plan = started.get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None, ranks=ranks)
     with closing(session):

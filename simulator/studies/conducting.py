@@ -199,7 +199,7 @@ class Conductor:
             self._shares[run.key] = (run, 0.0)
             scenario = run.arm.of(run.seed)
             looks = run.seed == self.plan.runs[0].seed
-            pool.play(process, Job(run.key, to_toml(scenario), scenario.notices, threads, looks))
+            pool.play(process, Job(run.key, to_toml(scenario), scenario.notices, threads, looks, run.arm.data))
 
     def _hear(self, queue: Queue, job: Job, message: Mapping[str, Any]) -> None:
         """Take in what a process says of its run."""

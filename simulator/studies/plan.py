@@ -13,6 +13,7 @@ from simulator.studies.folder import StudyFolder
 from simulator.studies.options import StudyOptions
 from simulator.studies.pinning import engine_group
 from simulator.studies.rows import FAILED, Rows
+from simulator.studies.study_data import StudyData
 
 SCORES = ("test_accuracy", "test_error", "optimality_gap", "validation_loss", "train_loss")
 """What is compared where the study does not say and no arm has a target: the first of these that runs have."""
@@ -37,13 +38,17 @@ class StudyPlan:
     runs: tuple[PlannedRun, ...]
 
     @classmethod
-    def of(cls, options: StudyOptions) -> StudyPlan:
+    def of(cls, options: StudyOptions, data: StudyData | None = None) -> StudyPlan:
         """Return the plan of a study, all of its scenarios checked.
+
+        Args:
+            options: what the study file says.
+            data: gives the digests of data files; None reads the files.
 
         Raises:
             ScenarioError: the study has a mistake.
         """
-        arms = make_arms(options)
+        arms = make_arms(options, (data or StudyData()).digest)
         return cls(options, tuple(arms), tuple(planned_runs(arms, options.seeds, options.budget.runs)))
 
     @property

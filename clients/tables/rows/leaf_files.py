@@ -56,12 +56,22 @@ def leaf_parts(path: str) -> tuple[LeafExamples, LeafExamples | None]:
     Raises:
         DataError: naming the file and the user at fault.
     """
+    train, test = leaf_paths(path)
+    return read_leaf(train), None if test is None else read_leaf(test)
+
+
+def leaf_paths(path: str) -> tuple[list[Path], list[Path] | None]:
+    """Return the files to train on, and those of the published test set; None without one.
+
+    Raises:
+        DataError: there are none.
+    """
     train = Path(path).expanduser() / "train"
     if not train.is_dir():
-        return read_leaf(find_files(path, "path", (".json",)).files), None
+        return find_files(path, "path", (".json",)).files, None
     test = train.parent / "test"
-    trained = read_leaf(find_files(str(train), "path", (".json",)).files)
-    return trained, read_leaf(find_files(str(test), "path", (".json",)).files) if test.is_dir() else None
+    trained = find_files(str(train), "path", (".json",)).files
+    return trained, find_files(str(test), "path", (".json",)).files if test.is_dir() else None
 
 
 def read_leaf(files: Sequence[Path]) -> LeafExamples:
