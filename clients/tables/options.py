@@ -10,6 +10,7 @@ from typing import Literal
 from clients.core.errors import require
 from clients.core.numbers.bounds import AtMost, Level
 from clients.core.options import DataOptions, check_at_least, check_below_one
+from clients.tables.finding import find_tables, leaf_paths
 from clients.tables.task_options import TableTask, TaskOptions
 from clients.tables.text.dialect import Dialect
 from clients.tables.text.steps import parse_frequency
@@ -58,8 +59,6 @@ class WindowedOptions(DataOptions):
 
     def files(self) -> list[Path]:
         """Return the files of the table: itself, those of a folder, or those of a pattern."""
-        from clients.tables.files import find_tables  # it imports readers of files
-
         return find_tables(self.path).files
 
 
@@ -189,8 +188,6 @@ class TableOptions(WindowedOptions, TaskOptions):
         """Return the files of the table, or of LEAF's folder."""
         if self.layout != "leaf":
             return super().files()
-        from clients.tables.rows.leaf_files import leaf_paths
-
         train, test = leaf_paths(self.path)
         return [*train, *(test or ())]
 

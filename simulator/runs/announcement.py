@@ -100,6 +100,7 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
         "engine_reason": reason,
         "engine_plan": plan.to_dict() if plan else None,
         "run_id": run_id,
+        **({"study": dict(given.study)} if given.study else {}),
         "certificate": {"kind": scenario.run.certificate, **machine_facts(engine_here(session))},
         **_of_data(session, given, folder),
     }

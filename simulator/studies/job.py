@@ -18,7 +18,7 @@ from dashboards.report.run_data import read_run
 from server.record.hints import is_resumable, is_run
 from server.record.records import RunFolder
 from simulator.runs.building import Overrides
-from simulator.runs.run import finished, resume, simulate
+from simulator.runs.run import finished, resume, start
 from simulator.runs.session import Session, open_session
 from simulator.scenario.data_files import data_files
 from simulator.scenario.sections import Scenario, parse_scenario
@@ -101,7 +101,8 @@ def _played(folder: StudyFolder, job: Job, observer: object, stop_asked: Callabl
             traceback.print_exc()  # its checkpoint cannot be used: the run is played again
     folder.clear_run(job.key)
     scenario = replace(_with_engine(folder, job, scenario), notices=job.notices)
-    simulate(scenario, out=path, observers=[observer], stop_asked=stop_asked)
+    given = Overrides(study={"name": job.study, "arm": job.arm} if job.arm else None)
+    start(scenario, given, path, True, [observer], stop_asked)
     return row_of(path, time.perf_counter() - began)
 
 

@@ -61,6 +61,22 @@ class StudyPlan:
         """The arms that the question compares, by name."""
         return compared_pairs(self.options, self.arms)
 
+    @cached_property
+    def groups(self) -> list[list[str]]:
+        """The arms that are compared with each other, by name; one group, unless arms say what they are compared with.
+
+        Arms of different groups may have other data, so no order of theirs means anything.
+        """
+        if not any(arm.against for arm in self.arms):
+            return [[arm.name for arm in self.arms]]
+        groups = {arm.name: [arm.name] for arm in self.arms}
+        for first, second in self.pairs:
+            if groups[first] is not groups[second]:
+                groups[first] += groups[second]
+                groups |= dict.fromkeys(groups[first], groups[first])
+        order = [arm.name for arm in self.arms]
+        return [sorted(group, key=order.index) for name, group in groups.items() if min(group, key=order.index) == name]
+
     def measure(self, rows: Rows) -> Measure | None:
         """Return what is compared: as the study says, rounds to the target, or the first score that runs have."""
         known = {measure.key: measure for measure in MEASURES}
@@ -94,6 +110,7 @@ class StudyPlan:
             "answer": asdict(self.options.answer),
             "measure": measure.key if measure is not None else None,
             "pairs": [list(pair) for pair in self.pairs],
+            "groups": self.groups,
             "shared": self._shared(folder),
             "parts": list(PARTS),
             "budget": asdict(self.options.budget),

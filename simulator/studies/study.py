@@ -160,7 +160,7 @@ class Study:
         return corrected(self.compare(one, two, measure) for one, two in combinations(self.arms, 2))
 
     def ranking(self, measure: str | None = None) -> pd.DataFrame:
-        """Return the arms, the best first.
+        """Return the arms, the best first; those of a group together, where arms say what they are compared with.
 
         Args:
             measure: a measure's key; by default what the study compares.
@@ -182,7 +182,8 @@ class Study:
                           "mean": values.mean(), "std": values.std(), "runs": len(own), "missed": missed})  # fmt: skip
         found = pd.DataFrame(lines)
         order = found.sort_values("median", ascending=chosen.better != "higher", kind="stable", na_position="last")
-        return order.reset_index(drop=True)
+        place = {name: number for number, group in enumerate(self.plan.groups) for name in group}
+        return order.sort_values("arm", key=lambda arms: arms.map(place), kind="stable").reset_index(drop=True)
 
     def to_parquet(self, path: Path | str) -> Path:
         """Write the table as Parquet, and return the file.

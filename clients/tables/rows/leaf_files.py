@@ -17,7 +17,7 @@ import numpy as np
 from clients.core.arrays import I64, Array
 from clients.core.checks import check_finite
 from clients.core.errors import DataError
-from clients.core.file_paths import find_files
+from clients.tables.finding import leaf_paths
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 """Endings of texts that are names of pictures, which are not in the file."""
@@ -58,20 +58,6 @@ def leaf_parts(path: str) -> tuple[LeafExamples, LeafExamples | None]:
     """
     train, test = leaf_paths(path)
     return read_leaf(train), None if test is None else read_leaf(test)
-
-
-def leaf_paths(path: str) -> tuple[list[Path], list[Path] | None]:
-    """Return the files to train on, and those of the published test set; None without one.
-
-    Raises:
-        DataError: there are none.
-    """
-    train = Path(path).expanduser() / "train"
-    if not train.is_dir():
-        return find_files(path, "path", (".json",)).files, None
-    test = train.parent / "test"
-    trained = find_files(str(train), "path", (".json",)).files
-    return trained, find_files(str(test), "path", (".json",)).files if test.is_dir() else None
 
 
 def read_leaf(files: Sequence[Path]) -> LeafExamples:

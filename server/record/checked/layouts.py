@@ -162,6 +162,7 @@ RUN = table(
         "foreseen_seconds": maybe(_NUMBERS),
         "certificate": maybe(table_of(text)),
         "branch": maybe(_BRANCH),
+        "study": maybe(table({"name": text, "arm": text})),
     },
 )
 """The facts of a run's start, in environment.json."""

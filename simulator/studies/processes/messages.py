@@ -18,6 +18,8 @@ class Job:
         threads: of each process of the study.
         looks: whether the parts of the run are digested, to show what arms share.
         data: the digest of its data files, which is part of its identity; empty for data without files.
+        study: the study's name, for the run's record.
+        arm: the arm's name; empty for a run of no arm, such as a tuning's.
     """
 
     key: str
@@ -26,6 +28,8 @@ class Job:
     threads: int = 1
     looks: bool = False
     data: str = ""
+    study: str = ""
+    arm: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
