@@ -11,7 +11,7 @@ from clients.core.population import Population
 from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
 from dashboards.data_page.figure import data_figure
 from dashboards.data_page.view import data_view
-from dashboards.report.report import CHARTS, MARK, POLICY, inline_json, page_of
+from dashboards.report.pages import CHARTS, MARK, POLICY, inline_json, page_of
 from server.record.files import refuse_others, sync_folder, whole_file, writing
 
 PAGE, PICTURE = "data.html", "data.png"

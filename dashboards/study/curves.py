@@ -24,8 +24,9 @@ from dashboards.report.round_series import at, is_regression
 from dashboards.study.study_data import ENDED, StudyData
 from server.record.checked.parsing import parse_json
 from server.record.checked.regular_files import LARGEST_RECORD, LONGEST_LINE, open_regular
+from server.record.checked.run_paths import RunPaths
 from server.record.checked.seals import unchained
-from server.record.records import RunFolder
+from server.record.hints import check_run
 
 Line = Mapping[str, Any]
 
@@ -105,7 +106,8 @@ def run_curves(folder: Path) -> RunCurves:
     Raises:
         RunFolderError: its rounds cannot be read.
     """
-    lines = _sampled(RunFolder.open(folder).rounds)
+    check_run(folder)
+    lines = _sampled(RunPaths(folder).rounds)
     wanted = [key for key in SERIES if key != "validation_error" or is_regression(lines, key)]
     axes = {name: _column(lines, (key,)) for name, key in AXES.items()}
     series = {key: _column(lines, tuple(key.split(".")), infinite=key in LOSSES) for key in wanted}

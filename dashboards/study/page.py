@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import UserError
-from dashboards.report.report import CHARTS, MARK, POLICY, inline_json, page_of
+from dashboards.report.pages import CHARTS, MARK, POLICY, inline_json, page_of
 from dashboards.study.curves import CurveReader
 from dashboards.study.study_data import PAGE, read_study_data
 from dashboards.study.study_view import study_view

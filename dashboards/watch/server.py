@@ -28,7 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clients.core.errors import UserError
-from dashboards.report.report import DRAWING, page_of
+from dashboards.report.pages import DRAWING, page_of
 from dashboards.watch.runs import WatchedRuns
 from server.record.jsonlines import to_json
 

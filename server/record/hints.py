@@ -21,6 +21,18 @@ def is_run(path: Path) -> bool:
     return all((path / name).is_file() for name in NEEDED)
 
 
+def check_run(path: Path) -> None:
+    """Refuse a folder that is no run's.
+
+    Raises:
+        RunFolderError: it does not exist, or lacks files that every run has.
+    """
+    if not path.is_dir():
+        raise absent(path)
+    if not is_run(path):
+        raise incomplete(path)
+
+
 def is_resumable(path: Path) -> bool:
     """Return whether `fedscape resume` may continue the run in a folder.
 

@@ -19,7 +19,7 @@ from server.record.checked.seals import sealed_toml, toml_problem, unsealed_toml
 from server.record.client_table import ClientTable
 from server.record.environment import environment
 from server.record.files import folder_name, sync_folder, whole_file, writing
-from server.record.hints import absent, incomplete, is_run, way_on
+from server.record.hints import check_run, is_run, way_on
 from server.record.kept.checkpoints import CheckpointFolder
 from server.record.kept.parameters import ParameterFolder
 
@@ -81,10 +81,7 @@ class RunFolder(RunPaths):
             RunFolderError: the folder does not exist, or lacks files that every run has.
         """
         folder = cls(path)
-        if not path.is_dir():
-            raise absent(path)
-        if not is_run(path):
-            raise incomplete(path)
+        check_run(path)
         return folder
 
     @property

@@ -20,6 +20,7 @@ from simulator.scenario.sections import Scenario, load_scenario, to_toml
 from simulator.scenario.values import shown
 from simulator.studies.factors import REMOVED, combinations
 from simulator.studies.options import ArmOptions, StudyOptions
+from simulator.studies.pinning import engine_group
 
 MOST_ARMS = 10_000
 TARGET = "convergence.target"
@@ -53,6 +54,11 @@ class Arm:
         before, line, after = text.partition("\nseed = 0\n")
         assert line, "the scenario's text has its seed"
         return before, after
+
+    @cached_property
+    def engine_group(self) -> str:
+        """The name of the arms that share its engine; see `pinning.engine_group`."""
+        return engine_group(self.scenario)
 
     def of(self, seed: int) -> Scenario:
         """Return the scenario of a run."""

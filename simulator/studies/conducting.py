@@ -11,6 +11,7 @@ from clients.core.errors import UserError
 from simulator.engines.limits import processors
 from simulator.scenario.sections import to_toml
 from simulator.studies.arms import PlannedRun
+from simulator.studies.drawing import PageDrawing
 from simulator.studies.early import Standing, standing
 from simulator.studies.folder import StudyFolder
 from simulator.studies.plan import StudyPlan
@@ -19,7 +20,7 @@ from simulator.studies.processes.pool import Pool
 from simulator.studies.queue import Queue
 from simulator.studies.rows import BUSY, FAILED, FINISHED, INTERRUPTED, frame, is_finished, read_rows, write_table
 
-TABLE_SECONDS, TABLE_SHARE = 5.0, 0.05
+TABLE_SECONDS, TABLE_SHARE = 5.0, 0.01
 """The least seconds between two writes of the table, and the largest share of the time that they take."""
 LOOK_SECONDS = 2.0
 """Between two looks at runs that another process plays."""
@@ -108,6 +109,7 @@ class Conductor:
         observer: sees its progress.
         stop_asked: called about once a second; if it returns True, running runs finish their rounds and keep their
             checkpoints.
+        drawing: draws the page.
         rows: of the runs, by key.
         stopped: why arms were dropped early, by name.
     """
@@ -116,17 +118,21 @@ class Conductor:
     folder: StudyFolder
     observer: StudyObserver
     stop_asked: Callable[[], bool]
+    drawing: PageDrawing
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     stopped: dict[str, str] = field(default_factory=dict)
     _shares: dict[str, tuple[PlannedRun, float]] = field(default_factory=dict)
     _elsewhere: dict[str, PlannedRun] = field(default_factory=dict)
+    _final: set[str] = field(default_factory=set)
     _stops: bool = False
     _write_at: float = 0.0
     _looked: float = 0.0
     _standing: Standing | None = None
 
     def conduct(self, processes: int | None, shard: tuple[int, int]) -> bool:
-        """Play all runs of a shard that are not finished; return False where the study was stopped before its end.
+        """Play all runs of a shard that are not finished, and write the table and the page.
+
+        Return False where the study was stopped before its end.
 
         Raises:
             UserError: the processes cannot be started.
@@ -142,29 +148,38 @@ class Conductor:
         count, threads = packing(list(queue.waiting.values()), processes, processors())
         self.observer.study_started(self.plan, self.folder, count, threads)
         self._settle()
-        self.write()
         if not self._open(queue):
+            self.write()
+            self.drawing.finish()
             return True
         pool = Pool(self.folder.path.resolve(), self.folder.log, count)
         at_once = True
         try:
+            self.write()  # it imports pandas, while the processes import what a run needs
             self._play(pool, queue, threads, {run.key for run in mine})
             at_once = False
         finally:
-            pool.close(at_once=at_once)
+            pool.release(at_once=at_once)
             self._shares = {}
-            self.write()
+            try:
+                self.write()
+                if not at_once:
+                    self.drawing.finish()
+            finally:
+                pool.close()
         return not self._stops and not self._open(queue)
 
     def write(self) -> None:
-        """Write the table, with the rows that other processes have written too."""
+        """Write the table, with the rows that other processes have written too; a finished run's is read once."""
         began = time.monotonic()
         with self.folder.locked("table"):
-            rows = read_rows(self.folder, self.plan.runs) | {k: r for k, r in self.rows.items() if r["state"] == FAILED}
-            self.rows = rows
-            table = frame(self.plan.runs, rows, stopped=self.stopped, running=list(self._shares))
+            found = read_rows(self.folder, [run for run in self.plan.runs if run.key not in self._final])
+            self._final |= {key for key, row in found.items() if is_finished(self.folder, key, row)}
+            own = {k: row for k, row in self.rows.items() if k in self._final or row["state"] == FAILED}
+            self.rows = found | {k: row for k, row in own.items() if k not in found or k not in self._final}
+            table = frame(self.plan.runs, self.rows, stopped=self.stopped, running=list(self._shares))
             write_table(self.folder, table)
-            self.plan.write_facts(self.folder, self.stopped)
+            self.plan.write_facts(self.folder, self.rows, self.stopped)
         now = time.monotonic()
         self._write_at = now + max(TABLE_SECONDS, (now - began) / TABLE_SHARE)
 
@@ -182,14 +197,21 @@ class Conductor:
                 self._give(pool, queue, threads)
             if not pool.playing and (closed or not (self._open(queue) or self._elsewhere)):
                 return
+            self._show(spare=bool(pool.idle and pool.playing) and not closed)  # while every process has its run
             for job, message in pool.wait(0.5):
                 self._hear(queue, job, message)
             done = sum(row["state"] in (*FINISHED, FAILED) for key, row in self.rows.items() if key in mine)
             left = queue.left(self._shares, len(pool.playing))
             self.observer.progress(Progress(done, len(mine), self._shares, len(self._elsewhere), left, self.rows))
-            if time.monotonic() >= self._write_at:
-                self.write()
-                self._settle()  # other processes may have finished what a decision waited for
+
+    def _show(self, *, spare: bool) -> None:
+        """Write the table where that is due; draw the page where that is due and a run has ended."""
+        draws = self.drawing.is_due(spare=spare) and any(row["state"] in FINISHED for row in self.rows.values())
+        if draws or time.monotonic() >= self._write_at:
+            self.write()
+            self._settle()  # other processes may have finished what a decision waited for
+        if draws:
+            self.drawing.draw(spare=spare)
 
     def _give(self, pool: Pool, queue: Queue, threads: int) -> None:
         """Give a run to each idle process, where one may begin."""

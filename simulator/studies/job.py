@@ -14,11 +14,12 @@ from typing import Any
 from clients.core.errors import DataError, FedscapeError, RunFolderError
 from dashboards.report.compared_measures import MEASURES
 from dashboards.report.formats import is_number
-from dashboards.report.run_data import read_run
+from dashboards.report.run_data import RunData, read_run
 from server.record.hints import is_resumable, is_run
 from server.record.records import RunFolder
+from simulator.engines.plan import EnginePlan
 from simulator.runs.building import Overrides
-from simulator.runs.run import finished, resume, start
+from simulator.runs.run import Run, finished, resume, start
 from simulator.runs.session import Session, open_session
 from simulator.scenario.data_files import data_files
 from simulator.scenario.sections import Scenario, parse_scenario
@@ -28,6 +29,9 @@ from simulator.studies.parts import parts_of
 from simulator.studies.pinning import engine_group, pinned, with_share
 from simulator.studies.processes.messages import Job
 from simulator.studies.rows import BUSY, DIVERGED, DONE, FAILED, INTERRUPTED, is_finished
+
+UNTIMED = EnginePlan("plain", None, compiled=False, reason="")
+"""The plan of a session that trains nothing: its parts are digested."""
 
 
 def play_job(folder: StudyFolder, job: Job, *, observer: object, stop_asked: Callable[[], bool]) -> dict[str, Any]:
@@ -59,17 +63,32 @@ def play_job(folder: StudyFolder, job: Job, *, observer: object, stop_asked: Cal
         return row
 
 
-def row_of(path: Path, seconds: float | None = None) -> dict[str, Any]:
-    """Return the row of a run from its folder.
-
-    Args:
-        path: the run's folder.
-        seconds: its wall seconds; None for those of its rounds.
+def row_of(path: Path) -> dict[str, Any]:
+    """Return the row of a run from its folder; its seconds are those of its rounds.
 
     Raises:
         RunFolderError: it cannot be read.
     """
-    run = read_run(path)
+    return _row(read_run(path), None)
+
+
+def row_of_played(run: Run, seconds: float) -> dict[str, Any]:
+    """Return the row of a run that this process has just played: `row_of` without reading the record's rounds again.
+
+    Args:
+        run: the run, with its folder.
+        seconds: its wall seconds.
+
+    Raises:
+        RunFolderError: its facts or its outcome cannot be read.
+    """
+    assert run.path is not None, "the runs of a study are recorded"
+    folder = RunFolder(run.path)
+    facts = (folder.read_environment() or {}).get("run") or {}
+    return _row(RunData(folder, run.rounds.lines, facts, outcome=folder.read_outcome()), seconds)
+
+
+def _row(run: RunData, seconds: float | None) -> dict[str, Any]:
     played = sum(line["wall_seconds"] for line in run.lines if is_number(line.get("wall_seconds")))
     state = {"diverged": DIVERGED, "interrupted": INTERRUPTED}.get(run.state, DONE)
     outcome = run.outcome or {}
@@ -95,15 +114,15 @@ def _played(folder: StudyFolder, job: Job, observer: object, stop_asked: Callabl
     if is_resumable(path) and any((path / "checkpoint").iterdir()):
         before = sum(line["wall_seconds"] for line in RunFolder(path).read_rounds().values if "wall_seconds" in line)
         try:
-            resume(path, observers=[observer], stop_asked=stop_asked)
-            return row_of(path, before + time.perf_counter() - began)
+            run = resume(path, observers=[observer], stop_asked=stop_asked)
+            return row_of_played(run, before + time.perf_counter() - began)
         except RunFolderError:
             traceback.print_exc()  # its checkpoint cannot be used: the run is played again
     folder.clear_run(job.key)
     scenario = replace(_with_engine(folder, job, scenario), notices=job.notices)
     given = Overrides(study={"name": job.study, "arm": job.arm} if job.arm else None)
-    start(scenario, given, path, True, [observer], stop_asked)
-    return row_of(path, time.perf_counter() - began)
+    run = start(scenario, given, path, True, [observer], stop_asked)
+    return row_of_played(run, time.perf_counter() - began)
 
 
 def _check_data(job: Job, scenario: Scenario) -> None:
@@ -139,7 +158,7 @@ def _with_engine(folder: StudyFolder, job: Job, scenario: Scenario) -> Scenario:
                 looks = False
     scenario = pinned(scenario, choice)
     if looks:
-        with closing(open_session(scenario, Overrides())) as session:
+        with closing(open_session(scenario, Overrides(), plan=UNTIMED)) as session:
             folder.write("parts", job.key, parts_of(session))
     return scenario
 

@@ -11,7 +11,6 @@ from dashboards.report.compared_measures import MEASURES, Measure
 from simulator.studies.arms import Arm, PlannedRun, compared_pairs, make_arms, planned_runs
 from simulator.studies.folder import StudyFolder
 from simulator.studies.options import StudyOptions
-from simulator.studies.pinning import engine_group
 from simulator.studies.rows import FAILED, Rows
 from simulator.studies.study_data import StudyData
 
@@ -87,15 +86,18 @@ class StudyPlan:
         found = [row.get("measures", {}) for row in rows.values()]
         return next((known[key] for key in SCORES if any(one.get(key) is not None for one in found)), None)
 
-    def write_facts(self, folder: StudyFolder, stopped: Mapping[str, str]) -> None:
+    def write_facts(self, folder: StudyFolder, rows: Rows, stopped: Mapping[str, str]) -> None:
         """Write study.json: what the page states beside the table.
+
+        Args:
+            folder: the study's folder.
+            rows: of the runs, by key.
+            stopped: why arms were dropped early, by name.
 
         Raises:
             RunFolderError: it cannot be written.
         """
-        rows = {run.key: row for run in self.runs if (row := folder.read_row(run.key)) is not None}
         measure = self.measure(rows)
-        first = self.seeds[0]
         folder.write(".", "study", {
             "title": self.options.title,
             "name": self.options.name,
@@ -104,7 +106,7 @@ class StudyPlan:
             "factors": list(self.arms[0].values),
             "arms": [
                 {"name": arm.name, "values": dict(arm.values), "title": arm.scenario.title,
-                 "notices": list(arm.scenario.notices), "engine": folder.read("plans", _group(arm, first))}
+                 "notices": list(arm.scenario.notices), "engine": folder.read("plans", arm.engine_group)}
                 for arm in self.arms
             ],
             "answer": asdict(self.options.answer),
@@ -145,7 +147,3 @@ def shared_parts(first: Mapping[str, str | None], second: Mapping[str, str | Non
         {'data': True, 'faults': False}
     """
     return {part: first[part] == second.get(part) for part in first}
-
-
-def _group(arm: Arm, seed: int) -> str:
-    return engine_group(arm.of(seed))

@@ -17,6 +17,7 @@ from dashboards.statistics.comparing import Comparison, compare_arms, corrected
 from dashboards.study.latex import latex
 from server.record.files import place_for, whole_file
 from simulator.studies.conducting import Conductor, Quiet, StudyObserver, checked_shard
+from simulator.studies.drawing import PageDrawing
 from simulator.studies.early import standing
 from simulator.studies.folder import STUDY_FILE, StudyFolder
 from simulator.studies.plan import StudyPlan
@@ -277,12 +278,9 @@ def play_study(
         observer: sees the progress.
         stop_asked: called about once a second; if it returns True, the study stops and keeps all checkpoints.
     """
-    conductor = Conductor(prepared.plan, prepared.folder, observer or Quiet(), stop_asked)
+    drawing = PageDrawing(prepared.folder)
+    conductor = Conductor(prepared.plan, prepared.folder, observer or Quiet(), stop_asked, drawing)
     complete = conductor.conduct(prepared.processes, prepared.part)
-    from dashboards.study.page import write_study_page  # it imports torch, for which no run waits
-
-    with prepared.folder.locked("page"):
-        write_study_page(prepared.folder.path)
     return Study(prepared.folder.path, prepared.plan, complete)
 
 

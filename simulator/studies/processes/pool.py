@@ -164,17 +164,20 @@ class Pool:
         for process in self._all:
             process.send({"stop": True})
 
-    def close(self, *, at_once: bool = False) -> None:
-        """End all processes: after their rounds, or at once."""
+    def release(self, *, at_once: bool = False) -> None:
+        """Have all processes end: after their rounds, or at once. `close` waits for them."""
         for process in self._all:
             self._selector.unregister(process.socket)
             if at_once:
                 process.kill()
             process.close()
+        self._selector.close()
+
+    def close(self) -> None:
+        """Wait for the ends of the processes that were released."""
         for process in self._all:
             process.wait()
         self._all = []
-        self._selector.close()
 
 
 @contextmanager

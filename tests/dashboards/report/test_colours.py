@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from dashboards.report.report import asset
+from dashboards.report.pages import asset
 
 SERIES, SOLID = 12, 6
 """The number of colours, and of those drawn solid; the others are dashed (`base.js`)."""

@@ -19,7 +19,8 @@ from clients.core.population import Population
 from dashboards.report import client_grid as grids
 from dashboards.report import round_series, run_text
 from dashboards.report.client_grid import client_grid
-from dashboards.report.report import DRAWING, asset, report_page, write_report
+from dashboards.report.pages import DRAWING, asset
+from dashboards.report.report import report_page, write_report
 from dashboards.report.run_data import read_run
 from dashboards.report.run_view import Budget, run_view, share_out
 from server.record.checked.line_files import read_rounds

@@ -15,6 +15,8 @@ import fedscape as fs
 from clients.core.errors import RunFolderError, UserError
 from dashboards.report.compared_measures import MEASURES
 from simulator.runs.run import simulate
+from simulator.scenario.sections import load_scenario
+from simulator.studies.job import row_of, row_of_played
 from simulator.studies.plan import PARTS
 from simulator.studies.study import Study, open_study
 from simulator.tuning.tuned_study import study
@@ -70,6 +72,20 @@ def test_record_of_a_run_names_its_study_and_arm(played: Study) -> None:
     for arm, seed in played.runs:
         facts = json.loads((played.runs[arm, seed].path / "environment.json").read_text())["run"]
         assert facts["study"] == {"name": "digits-label-skew", "arm": arm}
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [{}, {"local.local_lr": 1e18}, {"convergence.target": None}],
+    ids=["", "diverges", "no target"],
+)
+def test_row_of_a_played_run_is_that_of_its_record(sets: dict[str, Any], tmp_path: Path) -> None:
+    run = simulate(load_scenario("digits-label-skew", sets={**SMALL, **sets}), out=tmp_path / "run")
+    found, read = row_of_played(run, 2.5), row_of(tmp_path / "run")
+    assert found.pop("seconds") == 2.5
+    assert read.pop("seconds") > 0
+    assert found == read
+    assert found["state"] == ("diverged" if "local.local_lr" in sets else "done")
 
 
 def test_failed_run_is_a_row_with_its_error(played: Study) -> None:

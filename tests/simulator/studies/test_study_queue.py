@@ -91,3 +91,24 @@ def test_processes_and_threads_share_the_processors(
 def test_shard_is_read() -> None:
     assert checked_shard(None) == (1, 1)
     assert checked_shard("2/4") == (2, 4)
+
+
+def test_seed_that_took_long_in_another_arm_comes_first() -> None:
+    queue = Queue(runs())
+    by_name = {(run.arm.scenario.run.rounds, run.seed): run for run in queue.runs}
+    for seed, seconds in ((0, 2.0), (1, 2.0), (2, 8.0)):  # half, half and twice the arm's mean of 4
+        queue.finished(by_name[40, seed], seconds)
+    queue.finished(by_name[10, 0], 3.0)
+    queue.finished(by_name[20, 0], 1.0)
+    expected = [queue.expected(by_name[10, seed]) for seed in (1, 2)]
+    assert expected == pytest.approx([3.0 * 0.5, 3.0 * 2.0])
+    assert taken(queue) == [(10, 2), (20, 2), (10, 1), (20, 1)]
+
+
+def test_arms_of_another_engine_begin_before_those_that_would_wait_for_its_choice() -> None:
+    factors = {"local.local_lr": [0.1, 0.05], "run.rounds": [10, 20]}
+    study = read_study({"scenario": "quadratic-two-clients", "seeds": 1, "factors": factors})
+    queue, order = Queue(StudyPlan.of(study).runs), []
+    while (run := queue.take()) is not None:
+        order.append((run.arm.scenario.run.rounds, run.arm.scenario.local.local_lr))
+    assert order == [(20, 0.1), (10, 0.1), (20, 0.05), (10, 0.05)]
