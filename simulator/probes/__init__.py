@@ -1,4 +1,4 @@
-"""Probes of a recorded run: rounds with one change from a state of it, drift by cause, curvature, theory beside the run.
+"""Probes of a recorded run: rounds with one change from one of its states, drift by cause, theory beside the run.
 
-Pure formulas: cohort_law, error_by_cause, lanczos, dissimilarity, predicted. It imports simulator.replay and below.
+The formulas are in `formulas`. It imports simulator.replay and below.
 """

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from clients.core import streams
 from clients.core.arrays import F64
-from simulator.probes.dissimilarity import RESAMPLES, Estimate
+from simulator.probes.formulas.dissimilarity import RESAMPLES, Estimate
+from simulator.probes.formulas.lanczos import Spectrum, lanczos
 from simulator.probes.hessian import ObjectiveHessian
-from simulator.probes.lanczos import Spectrum, lanczos
 
 BASIS_BYTES = 1 << 28
 """The most bytes of Lanczos vectors."""

@@ -1,4 +1,4 @@
-"""A client's own optimiser and rule along a gradient that is given: the ideal and the undivided path of drift by cause."""
+"""A client's own optimiser and rule along a given gradient: the ideal and the undivided path of drift by cause."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from server.algorithms.algorithm import Algorithm
 from server.record.records import RunFolder
 from simulator.engines.devices import device_restored
 from simulator.probes.curvature import Curvature, curvature_of
-from simulator.probes.error_by_cause import mean_square_error, with_errors
 from simulator.probes.file import add_probes
+from simulator.probes.formulas.error_by_cause import mean_square_error, with_errors
 from simulator.probes.hessian import ObjectiveHessian
 from simulator.probes.result import DriftByCause, Probes
 from simulator.probes.sample import Coefficients, sample_of
@@ -134,7 +134,7 @@ def _measured(standing: Standing, parts: tuple[str, ...], repeats: int, most_cli
     clock.seconds["state"] = standing.seconds
     sample = sample_of(standing, most=most_clients, rows=repeats + 3)
     shadows = Shadows(standing, sample)
-    coefficients = clock.part("coefficients", lambda: Coefficients(standing, sample))
+    coefficients, unlike = _coefficients(standing, shadows)
     trials: Trials | None = None
     drift: DriftByCause | None = None
     gradients: Gradients | None = None
@@ -142,7 +142,9 @@ def _measured(standing: Standing, parts: tuple[str, ...], repeats: int, most_cli
     if "trials" in parts:
         trials = clock.part("trials", lambda: run_trials(TrialRounds(standing, shadows), repeats=repeats))
     if "drift_by_cause" in parts and coefficients is not None:
-        drift = clock.part("drift_by_cause", lambda: _drift(shadows, coefficients, trials, repeats))
+        drift = clock.part("drift_by_cause", partial(_drift, shadows, coefficients, trials, repeats))
+    elif "drift_by_cause" in parts:
+        clock.missing["drift_by_cause"] = unlike
     if "curvature" in parts:
         draw = partial(measured_gradients, standing, shadows, coefficients, draws=repeats)
         gradients = clock.part("gradients", draw)
@@ -165,6 +167,14 @@ def _measured(standing: Standing, parts: tuple[str, ...], repeats: int, most_cli
         not_measured=clock.missing,
         seconds=clock.seconds,
     )
+
+
+def _coefficients(standing: Standing, shadows: Shadows) -> tuple[Coefficients | None, str]:
+    """Return the coefficients of the sample's updates; None and why where the aggregation has none."""
+    try:
+        return Coefficients(standing, shadows.sample), ""
+    except UserError as error:
+        return None, f"{error.field} {error.problem}"
 
 
 def _drift(shadows: Shadows, coefficients: Coefficients, trials: Trials | None, repeats: int) -> DriftByCause:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from simulator.probes.curvature import Curvature
-from simulator.probes.dissimilarity import Dissimilarity, Estimate
-from simulator.probes.error_by_cause import CAUSES, ErrorByCause
-from simulator.probes.predicted import Floor
+from simulator.probes.formulas.dissimilarity import Dissimilarity, Estimate
+from simulator.probes.formulas.error_by_cause import CAUSES, ErrorByCause
+from simulator.probes.formulas.predicted import Floor
 from simulator.probes.theory import Gradients, Theory
 from simulator.probes.trials import Trial
 
+T = TypeVar("T")
 VERSION = 1
 """The version of the layout of a probe in probes.json."""
 WORDS = {"local_steps": "local steps", "heterogeneity": "heterogeneity", "gradient_noise": "gradient noise",
@@ -26,7 +27,8 @@ class DriftByCause:
     """The expected squared error of a round's aggregate against the ideal, by cause.
 
     Attributes:
-        causes: the part of `local_steps`, `heterogeneity`, `gradient_noise` and `client_sampling`, in squared units of the parameters.
+        causes: the parts of `local_steps`, `heterogeneity`, `gradient_noise` and `client_sampling`, in squared units of
+            the parameters.
         residual: what the causes add to, or take from, each other: their sum and this are the total.
         total: the expected squared error.
         errors: standard errors over draws of batches, by cause, of the `residual` and of the `total`.
@@ -115,19 +117,16 @@ class Probes:
     @classmethod
     def from_dict(cls, path: Path, found: Mapping[str, Any]) -> Probes:
         """Return the result of what `to_dict` gave."""
-        trials = [Trial(t["name"], tuple(t["sets"]), tuple(t["differences"]), t["skipped"]) for t in found["trials"]]
-        drift, bent, theory = found["drift_by_cause"], found["curvature"], found["theory"]
-        return cls(
-            path=path,
-            reasons=tuple(found["reasons"]),
-            trials={trial.name: trial for trial in trials},
-            drift_by_cause=DriftByCause(**drift) if drift else None,
-            curvature=_curvature(bent) if bent else None,
-            gradients=_gradients(found["gradients"]) if found["gradients"] else None,
-            theory=_theory(theory) if theory else None,
-            **{name: found[name] for name in ("round_index", "source", "measure", "before", "own", "not_measured",
-                                              "seconds")},
-        )  # fmt: skip
+        trials = [_trial(one) for one in found["trials"]]
+        made: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+            "drift_by_cause": lambda drift: _picked(DriftByCause, drift),
+            "curvature": _curvature,
+            "gradients": _gradients,
+            "theory": _theory,
+        }
+        parts = {name: make(found[name]) if found[name] else None for name, make in made.items()}
+        by_name = {trial.name: trial for trial in trials}
+        return _picked(cls, found, path=path, reasons=tuple(found["reasons"]), trials=by_name, **parts)
 
     def __str__(self) -> str:
         """Return the result as lines of text."""
@@ -187,8 +186,8 @@ def _curvature_lines(found: Curvature) -> list[str]:
 def _gradient_lines(found: Gradients) -> list[str]:
     between = found.between
     return [
-        f"gradients: squared norm {between.gradient_square:.4g}, noise of a step within clients {_number(found.noise)}, "
-        f"between clients G² {_number(between.between)}, B² {_number(between.ratio)}"
+        f"gradients: squared norm {between.gradient_square:.4g}, noise of a step within clients "
+        f"{_number(found.noise)}, between clients G² {_number(between.between)}, B² {_number(between.ratio)}"
     ]
 
 
@@ -204,22 +203,30 @@ def _theory_lines(theory: Theory) -> list[str]:
     return lines + [f"  {sentence}" for sentence in (*theory.failures, *theory.remarks)]
 
 
-def _estimate(found: Mapping[str, Any]) -> Estimate:
-    return Estimate(**found)
+def _picked(cls: type[T], found: Mapping[str, Any], **other: Any) -> T:
+    """Return a dataclass of the keys of a table that are its fields, some of them made otherwise."""
+    known = {f.name: found[f.name] for f in fields(cls) if f.name not in other}  # type: ignore[arg-type]
+    return cls(**known, **other)
+
+
+def _trial(found: Mapping[str, Any]) -> Trial:
+    return _picked(Trial, found, sets=tuple(found["sets"]), differences=tuple(found["differences"]))
 
 
 def _curvature(found: Mapping[str, Any]) -> Curvature:
-    ends = {name: _estimate(found[name]) for name in ("largest", "smallest")}
-    return Curvature(**{**found, **ends, "values": tuple(found["values"]), "residuals": tuple(found["residuals"])})
+    ends = {name: _picked(Estimate, found[name]) for name in ("largest", "smallest")}
+    return _picked(Curvature, found, **ends, values=tuple(found["values"]), residuals=tuple(found["residuals"]))
 
 
 def _gradients(found: Mapping[str, Any]) -> Gradients:
     between = found["between"]
-    apart = Dissimilarity(_estimate(between["between"]), _estimate(between["ratio"]), between["gradient_square"])
-    return Gradients(_estimate(found["noise"]), apart, found["averaged_noise"], found["sampled"])
+    apart = {name: _picked(Estimate, between[name]) for name in ("between", "ratio")}
+    return _picked(
+        Gradients, found, noise=_picked(Estimate, found["noise"]), between=_picked(Dissimilarity, between, **apart)
+    )
 
 
 def _theory(found: Mapping[str, Any]) -> Theory:
-    floor = Floor(**found["floor"]) if found["floor"] else None
+    floor = _picked(Floor, found["floor"]) if found["floor"] else None
     sentences = {name: tuple(found[name]) for name in ("failures", "remarks")}
-    return Theory(**{**found, **sentences, "floor": floor})
+    return _picked(Theory, found, **sentences, floor=floor)

@@ -13,7 +13,7 @@ from clients.core.errors import UserError
 from clients.training.local import count_steps
 from server.algorithms.aggregation import ClientFacts
 from server.algorithms.objective import objective_weights
-from simulator.probes.cohort_law import (
+from simulator.probes.formulas.cohort_law import (
     CohortLaw,
     by_cohorts,
     everyone,
@@ -54,24 +54,13 @@ def sample_of(standing: Standing, *, most: int, rows: int) -> Sample:
     Args:
         standing: the state.
         most: clients, where the federation has more; twice the cohort where that is more.
-        rows: vectors of the model's size that the probe holds for each client.
-
-    Raises:
-        UserError: `engine.keep_bytes` does not hold the rows of a cohort.
+        rows: vectors of the model's size that the probe holds for each client; `engine.keep_bytes` holds them.
     """
     session, task = standing.session, standing.session.task
     busy = np.flatnonzero(session.population.sizes).astype(np.int64)
     cohort = session.played.cohort or len(busy)
     fits = session.scenario.engine.keep_bytes // (rows * task.parameters.size * task.dtype.itemsize)
-    count = min(len(busy), max(most, 2 * cohort), fits)
-    if count < min(len(busy), cohort):
-        size = rows * task.parameters.size * task.dtype.itemsize * cohort
-        problem = (
-            f"is {session.scenario.engine.keep_bytes}, and {rows} updates of each client of a cohort are {size} bytes"
-        )
-        raise UserError(
-            "engine.keep_bytes", problem, fix="Raise it in scenario.toml's run, or leave drift by cause out."
-        )
+    count = max(1, min(len(busy), max(most, 2 * cohort), fits))
     chosen = busy[streams.choose(streams.keys(task.seed, "probe/clients"), len(busy), count)]
     weights = p_of(standing)[chosen]
     return Sample(chosen, len(busy), cohort, steps_of_everyone(standing)[chosen], weights / weights.sum())
@@ -110,6 +99,10 @@ class Coefficients:
         self._shares = None if shares is None else shares[sample.clients] / shares[sample.clients].sum()
         self._by_examples = session.scenario.algorithm.sampling == "by_examples"
         self._counts = np.ones(len(sample.clients), np.int64)
+        if len(sample.clients) < min(sample.population, sample.cohort):
+            limit = session.scenario.engine.keep_bytes
+            problem = f"is {limit}, which does not hold several updates of each client of a cohort"
+            raise UserError("engine.keep_bytes", problem)
         if how.reduce is not None or how.map_update is not None:
             raise UserError(
                 "aggregation", f"{how.name!r} is no weighted sum of updates, so its error has no such parts"

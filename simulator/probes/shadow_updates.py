@@ -24,7 +24,7 @@ from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork, LocalWork
 from simulator.grid.local_clients import LocalClients
-from simulator.probes.error_by_cause import ShadowUpdates
+from simulator.probes.formulas.error_by_cause import ShadowUpdates
 from simulator.probes.local_paths import weighted_update
 from simulator.probes.sample import Sample, steps_of_everyone
 from simulator.probes.standing import Standing
@@ -147,7 +147,7 @@ class Shadows:
         """Return the aggregate of clients that all follow one gradient, with the mean of their states [P]."""
         standing, rule = self.standing, self.standing.own.algorithm.local
         start, work = standing.state.params, self.work(rule)
-        masses = np.bincount(self.sample.steps, weights=full)
+        masses = np.bincount(self.sample.steps, weights=full).astype(np.float64)
         share = torch.from_numpy(full / full.sum()).to(start)
         states = {name: share @ rows for name, rows in self._states(rule).items()}
         local = standing.session.task.local

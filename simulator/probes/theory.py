@@ -13,10 +13,10 @@ from clients.core.arrays import F64
 from clients.training.optimizers import LINEAR
 from clients.training.options import LocalOptions
 from server.algorithms.options import AlgorithmOptions
-from simulator.probes.cohort_law import CohortLaw
 from simulator.probes.curvature import Curvature
-from simulator.probes.dissimilarity import Dissimilarity, Estimate, dissimilarity, gram_of, within_clients
-from simulator.probes.predicted import Floor, Work, contraction, largest_stable, noise_floor, sampling_floor
+from simulator.probes.formulas.cohort_law import CohortLaw
+from simulator.probes.formulas.dissimilarity import Dissimilarity, Estimate, dissimilarity, gram_of, within_clients
+from simulator.probes.formulas.predicted import Floor, Work, contraction, largest_stable, noise_floor, sampling_floor
 from simulator.probes.sample import Coefficients
 from simulator.probes.shadow_updates import Shadows
 from simulator.probes.standing import Standing
@@ -131,11 +131,11 @@ def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
         found.append(f"Negative curvature was seen ({smallest:.3g}): the objective is not convex here.")
     elif smallest <= 1e-9 * max(largest, 1e-300):
         found.append(
-            "The smallest curvature is 0 within rounding: no linear rate follows, and the minimiser may not be one point."
+            "The smallest curvature is 0 within rounding: no linear rate follows, and there may be many minimisers."
         )
     elif curvature.residuals[0] > 0.1 * smallest:
         found.append(
-            f"The smallest curvature is known only up to {curvature.residuals[0]:.2g} ({smallest:.3g}), so no rate follows."
+            f"The smallest curvature, {smallest:.3g}, is known up to {curvature.residuals[0]:.2g}: no rate follows."
         )
     if largest > 0 and lr >= largest_stable(largest):
         found.append(f"The local rate {lr:.4g} is at or above 2 / L = {largest_stable(largest):.4g}: steps along the "

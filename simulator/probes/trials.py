@@ -183,7 +183,7 @@ def run_trials(rounds: TrialRounds, *, repeats: int) -> Trials:
 def _changes(local: LocalOptions, every: I64) -> Sequence[_Change]:
     """Return the changes, in the order in which they are shown; `every` are the local steps of all clients."""
     lr, steps = local.local_lr, sorted(set(every[every > 0].tolist()))
-    whole = ("local.batch_size=full",)
+    whole: tuple[str, ...] = ("local.batch_size=full",)
     if local.local_steps is None:
         whole = (*whole, "local.local_epochs=", f"local.local_steps={steps[0]}") if len(steps) == 1 else ()
     one = ("local.local_epochs=", "local.local_steps=1") if local.local_steps is None else ("local.local_steps=1",)

@@ -12,7 +12,7 @@ import torch
 
 import fedscape as fs
 from clients.core.arrays import F64
-from simulator.probes.cohort_law import (
+from simulator.probes.formulas.cohort_law import (
     CohortLaw,
     by_cohorts,
     everyone,
@@ -20,7 +20,7 @@ from simulator.probes.cohort_law import (
     with_replacement,
     without_replacement,
 )
-from simulator.probes.error_by_cause import CAUSES, ShadowUpdates, split_error, with_errors
+from simulator.probes.formulas.error_by_cause import CAUSES, ShadowUpdates, split_error, with_errors
 from simulator.probes.result import DriftByCause
 
 K, D, LR, STEPS, COHORT = 5, 3, 0.07, 4, 2
@@ -163,7 +163,7 @@ def test_drawn_cohorts_have_the_moments_of_the_law_within_their_error() -> None:
 
 
 def test_correction_turns_the_variance_of_a_sample_into_that_of_the_population() -> None:
-    """Simple random sampling: the variance of a cohort's mean is s^2 (1/m - 1/N), with s^2 free of the sample's size."""
+    """Simple random sampling: a cohort's mean has the variance s^2 (1/m - 1/N), with s^2 free of the sample's size."""
     values = RANDOM.normal(size=(12, 1))
     law = without_replacement(np.full(12, 0.25), 4)
     sampled = float((law.covariance * (values @ values.T)).sum())
@@ -242,16 +242,17 @@ def test_unequal_work_of_fednova_is_normalised(tmp_path: Path) -> None:
 
 
 def test_scaffold_has_no_heterogeneity_at_the_optimum_where_fedavg_has(tmp_path: Path) -> None:
-    """At w* with c_i = grad F_i(w*) every corrected local step is 0; FedAvg's clients leave for their own minimisers."""
+    """At w* with c_i = grad F_i(w*) corrected local steps are 0; FedAvg's clients leave for their own minimisers."""
     data = fs.quadratics(HESSIANS, CENTRES)
     assert data.objective is not None
-    table = {"run": {"rounds": 400, "seed": 4, "dtype": "float64"}, "model": {"kind": "quadratic", "start": list(START)},
+    table = {"run": {"rounds": 400, "seed": 4, "dtype": "float64"},
+             "model": {"kind": "quadratic", "start": list(START)},
              "local": {"optimizer": "gd", "local_lr": LR, "local_steps": STEPS}, "convergence": {"stop": "never"},
              "algorithm": {"kind": "scaffold"}, "engine": {"kind": "plain", "workers": 1}}  # fmt: skip
     run = fs.simulate(table, data=data, out=tmp_path / "scaffold")
     scaffold = fs.probe(run.path, data=data, parts=("drift_by_cause",)).drift_by_cause
     assert run.rounds["distance_to_optimum"][-1] < 1e-9
-    fixed = {**table, "algorithm": {"kind": "fedavg"}, "run": {**table["run"], "rounds": 1},
+    fixed = {**table, "algorithm": {"kind": "fedavg"}, "run": {"rounds": 1, "seed": 4, "dtype": "float64"},
              "model": {"kind": "quadratic", "start": data.objective.optimum.tolist()}}  # fmt: skip
     other = fs.simulate(fixed, data=data, out=tmp_path / "fedavg")
     fedavg = fs.probe(other.path, round=0, data=data, parts=("drift_by_cause",)).drift_by_cause
@@ -300,7 +301,9 @@ def test_batches_of_one_have_the_closed_form_over_all_orders() -> None:
             x -= LR * h * (x - centre)
         return w - x
 
-    draws = torch.tensor([[[end((a, b))] for a, b in centres], [[end((b, a))] for a, b in centres]], dtype=torch.float64)
+    draws = torch.tensor(
+        [[[end((a, b))] for a, b in centres], [[end((b, a))] for a, b in centres]], dtype=torch.float64
+    )
     full = torch.tensor([[end((c.mean(), c.mean()))] for c in centres], dtype=torch.float64)
     ideal = torch.zeros(1, dtype=torch.float64)
     law: CohortLaw = without_replacement(np.full(2, 1.0), 1)

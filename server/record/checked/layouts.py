@@ -199,8 +199,14 @@ FORECASTS = table(
 _ESTIMATE = table({"value": number, "error": number, "how": text})
 _TRIAL = table({"name": text, "sets": list_of(text), "differences": list_of(number), "skipped": text},
                _each("mean error spread", number))  # fmt: skip
+_CAUSES = _each("local_steps heterogeneity gradient_noise client_sampling", number)
 _DRIFT_BY_CAUSE = table(
-    {"causes": _NUMBERS, "errors": _NUMBERS, "clients": whole, "cohorts_drawn": whole}
+    {
+        "causes": table(_CAUSES),
+        "errors": table(_CAUSES | _each("residual total", number)),
+        "clients": whole,
+        "cohorts_drawn": whole,
+    }
     | _each("residual total ideal_square observed observed_error", number)
 )
 _CURVATURE = table(

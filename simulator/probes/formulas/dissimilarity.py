@@ -1,4 +1,4 @@
-"""Noise within clients and dissimilarity between them, at one point, with standard errors. Pure formulas over arrays."""
+"""Noise within clients and dissimilarity between them, at one point, with standard errors."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def gram_of(rows: Tensor) -> F64:
 def dissimilarity(gradients: Tensor, weights: F64, *, seed: int) -> Dissimilarity:
     """Measure the dissimilarity of full gradients [n, P] with weights [n], normalised here.
 
-    Uncertainties are standard deviations of `RESAMPLES` bootstrap samples of clients. They are about clients of the same kind: of
-    these clients the numbers are exact.
+    Uncertainties are standard deviations over `RESAMPLES` bootstrap samples of clients. They are about other clients of
+    the same kind: of these clients the numbers are exact.
     """
     p = weights / weights.sum()
     reference = torch.from_numpy(p).to(gradients) @ gradients

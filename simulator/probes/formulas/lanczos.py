@@ -113,4 +113,5 @@ def _fresh(basis: Tensor, size: int, seed: int, number: int) -> Tensor:
     """Return a random vector of norm 1 that is orthogonal to a basis."""
     drawn = torch.from_numpy(streams.normals(streams.keys(seed, "probe/lanczos", number), size))
     rest = _orthogonal(drawn, basis)
-    return rest / torch.linalg.vector_norm(rest)
+    found: Tensor = rest / torch.linalg.vector_norm(rest)
+    return found

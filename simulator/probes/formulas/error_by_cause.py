@@ -1,4 +1,4 @@
-"""The expected squared error of a round's aggregate, split by cause. Pure formulas over arrays.
+"""The expected squared error of a round's aggregate, split by cause.
 
 U = sum_k c_k(S) X_k is the aggregated pseudo-gradient of a random cohort S, with X_k of random batches. I is the ideal:
 the same local work along the constant gradient of the objective at the broadcast parameters (for SGD, local_lr x steps
@@ -11,7 +11,8 @@ x that gradient). Between them lie three mean updates, each with one more cause:
 
 With b_1 ... b_4 the four differences, E|U - I|^2 = |b_1|^2 + |b_2|^2 + (noise variance + |b_3|^2) + (sampling variance
 + |b_4|^2) + 2 sum_{i<j} <b_i, b_j>. The last sum is the residual: causes that add to, or cancel, each other. Variances
-follow from the law of total variance: E_S Var(U | S) = sum E[c_k^2] V_k and Var_S E[U | S] = sum Cov(c_k, c_l) <m_k, m_l>.
+follow from the law of total variance, with V_k the variance and m_k the mean of X_k:
+E_S Var(U | S) = sum E[c_k^2] V_k, and Var_S E[U | S] = sum Cov(c_k, c_l) <m_k, m_l>.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64
-from simulator.probes.cohort_law import CohortLaw
+from simulator.probes.formulas.cohort_law import CohortLaw
 
 CAUSES = ("local_steps", "heterogeneity", "gradient_noise", "client_sampling")
 """The causes, in the order in which they are switched on."""
