@@ -14,8 +14,6 @@ from simulator.probes.hessian import ObjectiveHessian
 
 BASIS_BYTES = 1 << 28
 """The most bytes of Lanczos vectors."""
-NEGATIVE = 1e-6
-"""A smallest Ritz value below minus this share of the largest is negative curvature: it is v' H v of a vector."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,8 @@ class Curvature:
         residuals: Lanczos' residuals of the smallest and the largest value.
         products: Hessian-vector products that were computed.
         is_whole: whether `values` are all eigenvalues.
+        rounding: values up to this size are 0 within rounding.
+        examples: the share of the clients' examples that were used; 1 for all.
     """
 
     largest: Estimate
@@ -39,12 +39,18 @@ class Curvature:
     residuals: tuple[float, float]
     products: int
     is_whole: bool
+    rounding: float
+    examples: float = 1.0
 
     @property
     def is_negative(self) -> bool:
-        """Whether negative curvature was seen: the objective is not convex there."""
-        scale = max(abs(self.largest.value), abs(self.smallest.value))
-        return self.smallest.value < -NEGATIVE * scale
+        """Whether negative curvature was seen: v' H v < 0 of a vector, so the objective is not convex there."""
+        return self.smallest.value < -self.rounding
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether the smallest value is above 0 by more than rounding."""
+        return self.smallest.value > self.rounding
 
 
 def curvature_of(hessian: ObjectiveHessian, weights: F64, *, steps: int, seed: int) -> Curvature:
@@ -67,7 +73,15 @@ def curvature_of(hessian: ObjectiveHessian, weights: F64, *, steps: int, seed: i
     smallest = _estimate(found, 0, hessian.by_client(found.lowest), weights, seed)
     ends = float(found.residuals[0]), float(found.residuals[-1])
     return Curvature(
-        largest, smallest, float(clients.max()), tuple(found.values.tolist()), ends, hessian.products, found.is_whole
+        largest,
+        smallest,
+        float(clients.max()),
+        tuple(found.values.tolist()),
+        ends,
+        hessian.products,
+        found.is_whole,
+        hessian.rounding * float(np.abs(found.values).max()),
+        hessian.share,
     )
 
 

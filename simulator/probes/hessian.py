@@ -1,19 +1,20 @@
-"""Hessian-vector products of the objective at a state, by two backward passes of the plain module, in float64.
+"""Hessian-vector products of the objective at a state, by two backward passes of the plain module.
 
-`torch.func.grad` would import torch's compiler, for several seconds.
+Products have the run's type: convolutions of float64 are many times as slow. `torch.func.grad` would import torch's
+compiler, for several seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from clients.core.arrays import F64, I64
+from clients.core.arrays import F64, I64, Bool
 from clients.core.parameters import Layout
 from clients.engines.objective import blocks_of
 from clients.modules.copies import copy_module
@@ -26,8 +27,10 @@ from simulator.probes.standing import Standing
 
 CHUNK = 2048
 """Examples whose products are computed together."""
+WORK, LEAST, MOST = 400_000_000, 256, 20_000
+"""Examples x parameters of one product, and the fewest and the most examples: of more, each client's are thinned."""
 KEPT_BYTES = 1 << 28
-"""Features of float64 that are kept between products; beyond, clients' data are made again for each."""
+"""Features that are kept between products; beyond, clients' data are made again for each."""
 APART = 1e-4
 """The step of second differences, relative to the parameters' norm."""
 
@@ -55,37 +58,43 @@ class ObjectiveHessian:
 
     Attributes:
         products: Hessian-vector products computed so far.
+        rounding: values below this share of the largest are rounding.
+        share: the share of the examples that are used; 1 for all.
     """
 
     def __init__(self, standing: Standing, sample: Sample) -> None:
         self._standing, self._sample = standing, sample
         session, state = standing.session, standing.state
         task = session.task
-        self._task = replace(task, dtype=torch.float64)
-        self._module = copy_module(session.module(state.params, state.buffers)).double().eval().requires_grad_(False)
+        self._task = task
+        self._module = copy_module(session.module(state.params, state.buffers)).eval().requires_grad_(False)
+        self._exact = copy_module(self._module).double()
         self._layout: Layout = task.parameters
         self.point = state.params.detach().cpu().double()
         self._l2 = penalties(task.local)[1]
         self._weights = torch.from_numpy(sample.weights)
         self._kept: list[_Block] | None = None
         self.products = 0
+        self.rounding = 1e-9 if task.dtype == torch.float64 else 1e-5
+        examples = int(session.population.sizes[sample.clients].sum(dtype=np.int64))
+        self.share = min(1.0, min(MOST, max(LEAST, WORK // len(self.point))) / max(1, examples))
 
     def product(self, v: Tensor) -> Tensor:
-        """Return H v [P] for v [P], float64."""
+        """Return H v [P] for v [P], both float64."""
         self.products += 1
-        total = self._l2 * v
+        total, along = self._l2 * v, v.to(self._task.dtype)
         for block in self._blocks():
-            weights = block.shares * self._weights[torch.from_numpy(block.owners)]
-            point = self.point.clone().requires_grad_(True)
+            weights = (block.shares * self._weights[torch.from_numpy(block.owners)]).to(along)
+            point = self.point.to(along, copy=True).requires_grad_(True)
             loss = self._each(block, point) @ weights
             (slope,) = torch.autograd.grad(loss, point, create_graph=True)
             if slope.requires_grad:  # a linear loss has no curvature
-                (curved,) = torch.autograd.grad(slope @ v, point, allow_unused=True)
-                total = total + (0.0 if curved is None else curved)
+                (curved,) = torch.autograd.grad(slope @ along, point, allow_unused=True)
+                total = total + (0.0 if curved is None else curved.double())
         return total
 
     def by_client(self, v: Tensor) -> F64:
-        """Return v' H_k v of each client (n,), by second differences of F_k, for v [P] of norm 1."""
+        """Return v' H_k v of each client (n,), by second differences of F_k in float64, v [P] of norm 1."""
         step = APART * max(1.0, float(torch.linalg.vector_norm(self.point)))
         ends = [self._losses(self.point + s * step * v) for s in (-1.0, 0.0, 1.0)]
         found: F64 = (ends[0] - 2.0 * ends[1] + ends[2]) / step**2 + self._l2
@@ -102,10 +111,13 @@ class ObjectiveHessian:
 
     def _each(self, block: _Block, point: Tensor) -> Tensor:
         """Return the training loss of each example of a block at a point."""
-        task = self._task
-        outputs = functional_call(self._module, self._layout.views(point), (block.features,))
-        remedy = {} if block.scales is None else {"scales": block.scales}
-        return trained_losses(outputs, block.targets, task.population.task, task.local.focal_gamma, remedy)
+        task, dtype = self._task, point.dtype
+        module = self._exact if dtype == torch.float64 else self._module
+        outputs = functional_call(module, self._layout.views(point), (cast_features(block.features, dtype),))
+        remedy = {} if block.scales is None else {"scales": block.scales.to(dtype)}
+        return trained_losses(
+            outputs, cast_targets(block.targets, dtype), task.population.task, task.local.focal_gamma, remedy
+        )
 
     def _blocks(self) -> Iterator[_Block]:
         if self._kept is not None:
@@ -126,17 +138,31 @@ class ObjectiveHessian:
         population = session.population.during(self._standing.next_round)
         for clients in blocks_of(sample.clients, session.population.sizes):
             data = population.cohort(clients)
-            places = np.searchsorted(sample.clients, clients)
-            owners = np.repeat(places, data.sizes)
-            shares = np.repeat(1.0 / np.maximum(data.sizes, 1), data.sizes)
+            kept = thinned(data.sizes, self.share)
+            rank = np.repeat(np.arange(len(clients)), data.sizes)[kept]
+            shares = (1.0 / np.maximum(np.bincount(rank, minlength=len(clients)), 1))[rank]
+            owners, chosen = np.searchsorted(sample.clients, clients)[rank], data.rows[kept]
             table = class_weight_table(self._task, data, of_objective=True)
-            rank = np.repeat(np.arange(len(clients)), data.sizes)
-            for start in range(0, len(data.rows), CHUNK):
+            for start in range(0, len(chosen), CHUNK):
                 part = slice(start, start + CHUNK)
-                rows = torch.from_numpy(data.rows[part])
-                targets = cast_targets(data.targets[rows], torch.float64)
+                rows = torch.from_numpy(chosen[part])
+                targets = data.targets[rows]
                 scales = None
                 if table is not None:
                     scales = table[torch.from_numpy(rank[part])].gather(1, targets[:, None]).squeeze(1)
-                features = cast_features(data.features[rows], torch.float64)
+                features = data.features[rows]
                 yield _Block(features, targets, scales, torch.from_numpy(shares[part]), owners[part])
+
+
+def thinned(sizes: I64, share: float) -> Bool:
+    """Return which examples of clients, one after another, are kept: a share of each, evenly spaced, at least one.
+
+    Example:
+        >>> thinned(np.array([4, 1]), 0.5).tolist()
+        [False, True, False, True, True]
+    """
+    place = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.floor((place + 1) * share) > np.floor(place * share)
+    alone = np.repeat(np.floor(sizes * share) < 1, sizes) & (place == 0)
+    found: Bool = kept | alone
+    return found

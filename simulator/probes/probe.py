@@ -86,6 +86,8 @@ def probe(
     repeats, parts = check_repeats(repeats), _checked_parts(parts)
     if isinstance(clients, bool) or not isinstance(clients, int) or clients < 2:
         raise UserError("clients", f"must be a whole number of at least 2, got {clients!r:.40}")
+    if isinstance(replay_seconds, bool) or not isinstance(replay_seconds, int | float) or not replay_seconds >= 0:
+        raise UserError("replay_seconds", f"must be a number of at least 0, got {replay_seconds!r:.40}")
     check_run_path(run)
     check_probed(RunFolder.open(Path(run)))
     found = opened(run, Overrides(model, data, algorithm))

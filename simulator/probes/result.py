@@ -179,7 +179,9 @@ def _number(estimate: Estimate) -> str:
 
 
 def _curvature_lines(found: Curvature) -> list[str]:
-    lines = [f"curvature: L {_number(found.largest)}, mu {_number(found.smallest)} ({found.products} products)"]
+    share = f", {found.examples:.2g} of the examples" if found.examples < 1 else ""
+    numbers = f"L {_number(found.largest)}, mu {_number(found.smallest)}"
+    lines = [f"curvature: {numbers} ({found.products} products{share})"]
     return lines + ["  negative curvature: the objective is not convex here"] * found.is_negative
 
 

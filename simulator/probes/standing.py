@@ -138,7 +138,13 @@ def standing_after(run: Replayable, round_index: int, *, replay_seconds: float) 
         if not torch.isfinite(state.params).all():
             problem = f"{round_index} left parameters that are not finite"
             raise UserError("round", problem, fix="Probe an earlier round.")
-        words = f"{again} rounds played again" if again else "a checkpoint" if round_index else "the initial model"
+        words = (
+            f"{again} round{'s' * (again > 1)} played again"
+            if again
+            else "a checkpoint"
+            if round_index
+            else "the initial model"
+        )
         yield Standing(run, session, experiment, state, words, tuple(reasons), time.perf_counter() - started)
     finally:
         session.close()

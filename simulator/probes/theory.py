@@ -12,7 +12,7 @@ from torch import nn
 from clients.core.arrays import F64
 from clients.training.optimizers import LINEAR
 from clients.training.options import LocalOptions
-from server.algorithms.options import AlgorithmOptions
+from server.algorithms.options import AlgorithmOptions, AveragingOptions
 from simulator.probes.curvature import Curvature
 from simulator.probes.formulas.cohort_law import CohortLaw
 from simulator.probes.formulas.dissimilarity import Dissimilarity, Estimate, dissimilarity, gram_of, within_clients
@@ -113,9 +113,11 @@ def theory_of(standing: Standing, shadows: Shadows, curvature: Curvature, gradie
     own = session.scenario.algorithm
     if failures:
         return Theory(lr, limit, steepest, None, None, tuple(failures), ())
-    work = Work(lr, steps[0], float(getattr(own, "server_lr", 1.0)))
+    work = Work(lr, steps[0], own.server_lr if isinstance(own, AveragingOptions) else 1.0)
     factor = contraction(work, smallest, largest)
     floor, remarks = None, _remarks(standing, shadows)
+    if curvature.examples < 1:
+        remarks.append(f"The curvature is of {curvature.examples:.2g} of the examples, evenly spaced in each client.")
     if factor >= 1.0:
         remarks.append(f"The server's step lets the distance grow by {factor:.4g} a round, so there is no floor.")
     elif gradients is not None and gradients.averaged_noise is not None and gradients.sampled is not None:
@@ -129,7 +131,7 @@ def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
     largest, smallest = curvature.largest.value, curvature.smallest.value
     if curvature.is_negative:
         found.append(f"Negative curvature was seen ({smallest:.3g}): the objective is not convex here.")
-    elif smallest <= 1e-9 * max(largest, 1e-300):
+    elif not curvature.is_positive:
         found.append(
             "The smallest curvature is 0 within rounding: no linear rate follows, and there may be many minimisers."
         )

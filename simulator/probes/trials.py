@@ -29,6 +29,8 @@ from simulator.runs.measured import has_central
 Measure = Literal["objective", "validation_loss"]
 OBJECTIVE_EXAMPLES = 200_000
 """Up to so many training examples trials measure the global objective; beyond, the central validation loss if any."""
+MOST_EVERYONE = 2_000
+"""The most clients that a trial trains in one round."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ def _skipped(rounds: TrialRounds) -> dict[str, str]:
         found["another cohort"] = found["all clients"] = "all clients take part in each round"
     elif session.scenario.algorithm.sampling == "by_examples" and rounds.standing.run.given.algorithm is not None:
         found["all clients"] = "cohorts of your own algorithm are drawn by examples"
+    elif sample.population > MOST_EVERYONE:
+        found["all clients"] = f"it would train {sample.population:,} clients in a round"
     if not shadows.is_random:
         found["another batch order"] = "no random number enters the clients' work"
     sizes = session.population.sizes

@@ -11,10 +11,13 @@ import flwr.serverapp.strategy
 import pytest
 import torch
 from run_folders import Capture, digits, mistake
+from test_mutated_records import VALUES, changed, keys_of
 
 import fedscape as fs
 from clients.core.errors import RunFolderError, StrategyError, UserError
 from server.record.checked.json_files import write_json
+from server.record.checked.layouts import layout_of
+from server.record.checked.shapes import Misfit
 from server.record.records import RunFolder
 from simulator.cli.main import main
 from simulator.probes.file import read_probes
@@ -60,7 +63,7 @@ def test_unchanged_trial_is_the_next_round_of_the_run(round_index: int, scaffold
     if round_index != 4:  # there the data change between the rounds
         assert found.before == objective[round_index]
     again = {3: 0, 4: 1, 5: 2, 7: 1}[round_index]
-    assert found.source == (f"{again} rounds played again" if again else "a checkpoint")
+    assert found.source == (f"{again} round{'s' * (again > 1)} played again" if again else "a checkpoint")
     assert tuple(found.trials) == ALL
 
 
@@ -213,6 +216,7 @@ def test_replay_that_would_take_too_long_names_rounds_with_checkpoints(scaffold:
         ({"round": 9}, "round: must be a recorded round, 0 to 8, got 9"),
         ({"round": -1}, "round: must be a recorded round, 0 to 8, got -1"),
         ({"repeats": 2}, "repeats: must be a whole number from 3 to 100, got 2"),
+        ({"replay_seconds": float("nan")}, "replay_seconds: must be a number of at least 0, got nan"),
         ({"clients": 1}, "clients: must be a whole number of at least 2, got 1"),
         ({"parts": ("trial",)}, "parts: 'trial' is not a part of a probe. Nearest: 'trials'"),
     ],
@@ -287,6 +291,25 @@ def test_damaged_file_of_probes_is_one_line(scaffold: Path, tmp_path: Path) -> N
             read_probes(run)
     run.probes.unlink()
     assert read_probes(run) == {}
+
+
+def test_reader_of_probes_takes_or_names_every_changed_value(scaffold: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(scaffold, run.path)
+    fs.probe(run.path, round=3, repeats=3)
+    whole = {"probes": json.loads(run.probes.read_text())["probes"]}
+    layout, read = layout_of("probes.json"), 0
+    for keys in keys_of(whole):
+        for new in VALUES:
+            value = changed(whole, keys, new)
+            try:
+                layout(value)
+            except Misfit:
+                continue
+            read += 1
+            for entry in value["probes"]:
+                assert str(Probes.from_dict(run.path, entry))
+    assert read > 100
 
 
 def test_trial_has_mean_spread_and_standard_error() -> None:

@@ -211,7 +211,7 @@ _DRIFT_BY_CAUSE = table(
 )
 _CURVATURE = table(
     {"values": list_of(number, least=1), "residuals": list_of(number, least=2), "products": whole, "is_whole": flag,
-     "steepest_client": number}
+     "steepest_client": number, "examples": number, "rounding": number}
     | _each("largest smallest", _ESTIMATE)
 )  # fmt: skip
 _GRADIENTS = table(
