@@ -52,12 +52,14 @@ class Trial:
     @property
     def mean(self) -> float:
         """Mean difference; below 0 the change does better. nan where it was not played."""
-        return float(np.mean(self.differences)) if self.differences else math.nan
+        with np.errstate(all="ignore"):
+            return float(np.mean(self.differences)) if self.differences else math.nan
 
     @property
     def spread(self) -> float:
         """Standard deviation of the differences; nan for fewer than two."""
-        return float(np.std(self.differences, ddof=1)) if len(self.differences) > 1 else math.nan
+        with np.errstate(all="ignore"):
+            return float(np.std(self.differences, ddof=1)) if len(self.differences) > 1 else math.nan
 
     @property
     def error(self) -> float:
