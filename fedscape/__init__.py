@@ -91,6 +91,8 @@ if TYPE_CHECKING:
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
     from server.rounds.observers import Snapshot
+    from simulator.probes.probe import probe
+    from simulator.probes.result import Probes
     from simulator.replay.bisect import Bisection, bisect
     from simulator.replay.branch import branch
     from simulator.replay.verify import Verification, verify
@@ -122,6 +124,7 @@ _HOME = {
     "PartitionError": "clients.core.errors",
     "PooledArrays": "clients.sources.pooled_arrays",
     "Population": "clients.core.population",
+    "Probes": "simulator.probes.result",
     "Record": "simulator.runs.record",
     "RoundTable": "server.record.round_table",
     "Run": "simulator.runs.run",
@@ -157,6 +160,7 @@ _HOME = {
     "open_run": "simulator.runs.record",
     "open_study": "simulator.studies.study",
     "population": "simulator.runs.describing",
+    "probe": "simulator.probes.probe",
     "proximal": "clients.training.rules",
     "quadratics": "clients.sources.quadratic",
     "resume": "simulator.runs.run",
@@ -191,6 +195,7 @@ __all__ = [
     "PartitionError",
     "PooledArrays",
     "Population",
+    "Probes",
     "Record",
     "RoundTable",
     "Run",
@@ -226,6 +231,7 @@ __all__ = [
     "open_run",
     "open_study",
     "population",
+    "probe",
     "proximal",
     "quadratics",
     "resume",

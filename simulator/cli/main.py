@@ -29,7 +29,7 @@ LAST_PANEL = "Export and observe"
 
 COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Run": (running.run, running.resume, federation.federate, federation.certs),
-    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch),
+    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch, replay.probe),
     "Compare": (playing.study, tune, replay.branch, replay.verify, replay.bisect),
     LAST_PANEL: (sinks.export, observing.observe),
 }

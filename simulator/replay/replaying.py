@@ -9,6 +9,7 @@ from typing import Any
 
 from clients.core.arrays import Array
 from clients.core.errors import EngineError
+from server.algorithms.state import ServerState
 from server.certificate.certifier import Certified
 from server.certificate.machine import differences, machine_facts
 from server.record.checked.kept_lines import KeptLines
@@ -16,6 +17,7 @@ from server.record.environment import environment
 from server.record.jsonlines import Line, from_json, to_json
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer
+from server.rounds.experiment import Experiment
 from server.rounds.loop import run_rounds
 from server.rounds.observers import Observers, Snapshot
 from simulator.engines.plan import EnginePlan
@@ -54,7 +56,7 @@ class _Witness:
     critical = True
 
     def __init__(self, judge: Callable[[ReplayedRound], bool], last: int) -> None:
-        self._judge, self._last = judge, last
+        self._judge, self.last = judge, last
         self._certificate: Line = {}
         self._line: Line = {}
         self.done = False
@@ -67,7 +69,7 @@ class _Witness:
 
     def snapshot_taken(self, snapshot: Snapshot) -> None:
         seen = ReplayedRound(self._line, self._certificate, snapshot.clients)
-        self.done = self._judge(seen) or snapshot.round_index >= self._last
+        self.done = self._judge(seen) or snapshot.round_index >= self.last
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,21 @@ def play_again(
     Raises:
         UserError: the run cannot be played here at all.
     """
+    session, reasons = open_again(run, last)
+    with closing(session):
+        _stand_at(session, run, _Witness(judge, last), after, certified)
+    return reasons
+
+
+def open_again(run: Replayable, last: int) -> tuple[Session, list[str]]:
+    """Make the scenario of a run ready again, with the engine of its record, for rounds up to `last`.
+
+    Returns:
+        The session, which the caller closes; and why bits may differ here, as clauses.
+
+    Raises:
+        UserError: the run cannot be played here at all.
+    """
     scenario = replace(recorded_scenario(run.folder), notices=(), named=frozenset())
     scenario = replace(scenario, run=replace(scenario.run, rounds=max(scenario.run.rounds, last, 1)))
     reasons: list[str] = []
@@ -132,10 +149,16 @@ def play_again(
     except EngineError as error:
         reasons.append(f"the engine of the run cannot be had ({error.field} {error.problem})")
         session = open_session(scenario, run.given)
-    with closing(session):
-        reasons += _reasons(run, session)
-        _play(session, run, judge, after, last, certified)
-    return reasons
+    return session, reasons + _reasons(run, session)
+
+
+def state_of(run: Replayable, session: Session, round_index: int) -> tuple[Experiment, ServerState]:
+    """Return the experiment and the server's state after a round; the session's client states are those after it.
+
+    The state is that of a checkpoint of the round, or of rounds played again from the last checkpoint before it.
+    """
+    after = nearest_checkpoint(run, round_index + 1)
+    return _stand_at(session, run, _Witness(lambda seen: False, round_index), after, "off")
 
 
 def nearest_checkpoint(run: Replayable, before: int) -> int:
@@ -158,15 +181,18 @@ def _reasons(run: Replayable, session: Session) -> list[str]:
     return found
 
 
-def _play(
-    session: Session,
-    run: Replayable,
-    judge: Callable[[ReplayedRound], bool],
-    after: int,
-    last: int,
-    certified: Certified,
-) -> None:
-    witness = _Witness(judge, last)
+def _stand_at(
+    session: Session, run: Replayable, witness: _Witness, after: int, certified: Certified
+) -> tuple[Experiment, ServerState]:
+    """Play rounds of a run until a witness has seen enough; return the experiment and the server's state then.
+
+    Args:
+        session: the run's scenario, made ready.
+        run: the run.
+        witness: sees each round.
+        after: the round of the checkpoint to begin from; -1 begins before round 0.
+        certified: what the certificates have.
+    """
     observers = Observers([witness])
     strategy = session.played.strategy if session.played.strategy is not session.played.own else None
     checkpointer = RunCheckpointer(
@@ -179,5 +205,6 @@ def _play(
         lines = KeptLines(line for line in run.lines if line["round"] <= after)
         back = Resumption(checkpoint_of(run.folder, after), lines, "")
     state = begun(session, experiment, checkpointer, back)
-    if not witness.done:
-        run_rounds(experiment, state)
+    if not witness.done and state.round_index < witness.last:
+        state, _ = run_rounds(experiment, state)
+    return experiment, state

@@ -198,6 +198,42 @@ FORECASTS = table(
 )  # fmt: skip
 """forecasts.json."""
 
+_ESTIMATE = table({"value": number, "error": number, "how": text})
+_TRIAL = table({"name": text, "sets": list_of(text), "differences": list_of(number), "skipped": text},
+               _each("mean error spread", number))  # fmt: skip
+_CAUSES = _each("local_steps heterogeneity gradient_noise client_sampling", number)
+_DRIFT_BY_CAUSE = table(
+    {
+        "causes": table(_CAUSES),
+        "errors": table(_CAUSES | _each("residual total", number)),
+        "clients": whole,
+        "cohorts_drawn": whole,
+    }
+    | _each("residual total ideal_square observed observed_error", number)
+)
+_CURVATURE = table(
+    {"values": list_of(number, least=1), "residuals": list_of(number, least=2), "products": whole, "is_whole": flag,
+     "steepest_client": number, "examples": number, "rounding": number}
+    | _each("largest smallest", _ESTIMATE)
+)  # fmt: skip
+_GRADIENTS = table(
+    {"noise": _ESTIMATE, "averaged_noise": maybe(number), "sampled": maybe(number),
+     "between": table({"gradient_square": number} | _each("between ratio", _ESTIMATE))}
+)  # fmt: skip
+_THEORY = table(
+    {"local_lr": number, "floor": maybe(table(_each("low high", number)))}
+    | _each("limit steepest_limit contraction", maybe(number))
+    | _each("failures remarks", list_of(text))
+)
+PROBE = table(
+    {"version": whole, "round_index": round_index, "trials": list_of(_TRIAL), "reasons": list_of(text),
+     "drift_by_cause": maybe(_DRIFT_BY_CAUSE), "curvature": maybe(_CURVATURE), "gradients": maybe(_GRADIENTS),
+     "theory": maybe(_THEORY), "not_measured": table_of(text), "seconds": _NUMBERS}
+    | _each("source measure", text)
+    | _each("before own", number)
+)  # fmt: skip
+"""A probe in probes.json."""
+
 _FILE = table({"name": text, "size": whole, "crc32": whole})
 MANIFEST = table(
     {
@@ -224,6 +260,7 @@ LAYOUTS: Mapping[str, Shape] = {
     "federation.json": table({"nodes": whole}),
     "data_truth.json": table({}),
     "_parts.jsonl": PART,
+    "probes.json": table({"probes": list_of(PROBE)}),
 }
 """The layout of a file by its name; a file of another name may hold any table."""
 

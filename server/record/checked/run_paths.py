@@ -9,6 +9,7 @@ data_truth.json    faults, concept drifts, the city    (only if any changed the 
 forecasts.json     forecasts against truth, for the report (only of forecasts)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
 checkpoints/       checkpoints of earlier rounds (only with run.keep_checkpoints_every)
+probes.json        what `fedscape probe` measured, by round (only if a probe was made)
 certificate.jsonl  hashes of the state after each round (unless run.certificate is off)
 scores/            scores by client and evaluated round (only with federated evaluation)
 logs/, states/     output of Flower's processes, and client states of their nodes (only of `fedscape federate`)
@@ -85,6 +86,11 @@ class RunPaths:
     def certificate(self) -> Path:
         """One line for each round: hashes of the state's tensors; absent where nothing is certified."""
         return self.path / "certificate.jsonl"
+
+    @property
+    def probes(self) -> Path:
+        """What probes of the run's states measured; absent where none were made."""
+        return self.path / "probes.json"
 
     @property
     def model(self) -> Path:

@@ -1,0 +1,195 @@
+"""Theory beside the run: limit of the local rate, predicted contraction and floor, and where the assumptions fail."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from clients.core.arrays import F64
+from clients.training.optimizers import LINEAR
+from clients.training.options import LocalOptions
+from server.algorithms.options import AlgorithmOptions, AveragingOptions
+from simulator.probes.curvature import Curvature
+from simulator.probes.formulas.cohort_law import CohortLaw
+from simulator.probes.formulas.dissimilarity import Dissimilarity, Estimate, dissimilarity, gram_of, within_clients
+from simulator.probes.formulas.predicted import Floor, Work, contraction, largest_stable, noise_floor, sampling_floor
+from simulator.probes.sample import Coefficients
+from simulator.probes.shadow_updates import Shadows
+from simulator.probes.standing import Standing
+
+NORMS = (nn.modules.batchnorm._BatchNorm,)
+PREDICTED = ("fedavg", "fedsgd")
+EXACT = "no random number enters the clients' work"
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The clients' gradients at a state.
+
+    Attributes:
+        noise: sum p_k sigma_k^2, with sigma_k^2 = E|g_k(batch) - E g_k(batch)|^2 of one local step.
+        between: see `Dissimilarity`.
+        averaged_noise: sum E[c_k^2] sigma_k^2: the noise of a cohort's mean gradient; None without a law of cohorts.
+        sampled: Var(sum c_k grad F_k) over cohorts; None likewise.
+    """
+
+    noise: Estimate
+    between: Dissimilarity
+    averaged_noise: float | None = None
+    sampled: float | None = None
+
+
+@dataclass(frozen=True)
+class Theory:
+    """What theory says of the run at a state.
+
+    Attributes:
+        local_lr: the round's local learning rate.
+        limit: 2 / L; None where L is not positive.
+        steepest_limit: 2 over the steepest client's curvature along that direction; None likewise.
+        contraction: the factor by which the distance to the limit shrinks a round; None where the theory does not hold.
+        floor: the loss above the limit at which the run ends; None likewise.
+        failures: sentences on the assumptions that do not hold, each a reason for no prediction.
+        remarks: sentences on what the prediction leaves out.
+    """
+
+    local_lr: float
+    limit: float | None
+    steepest_limit: float | None
+    contraction: float | None
+    floor: Floor | None
+    failures: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def measured_gradients(
+    standing: Standing, shadows: Shadows, coefficients: Coefficients | None, *, draws: int
+) -> Gradients:
+    """Measure noise within clients and dissimilarity between them; penalties are left out: they are alike."""
+    sample, seed = shadows.sample, standing.session.task.seed
+    rows = shadows.gradients()
+    between = dissimilarity(rows, sample.weights, seed=seed)
+    noise, each = _noise(standing, shadows, draws)
+    if coefficients is None:
+        return Gradients(noise, between)
+    law = coefficients.law
+    sampled = coefficients.correction() * _over_cohorts(law, rows)
+    return Gradients(noise, between, float(np.diag(law.second) @ each), sampled)
+
+
+def _noise(standing: Standing, shadows: Shadows, draws: int) -> tuple[Estimate, F64]:
+    """Return sum p_k sigma_k^2 and sigma_k^2 (n,): of gradients of single steps of plain SGD."""
+    sample = shadows.sample
+    lr = standing.session.task.local.lr(standing.next_round)
+    if not shadows.is_random or lr == 0:
+        return Estimate(0.0, 0.0, EXACT), np.zeros(len(sample.clients))
+    step = replace(
+        shadows.local, optimizer="sgd", local_steps=1, l1=0.0, l2=0.0, decoupled_weight_decay=None, clip_norm=None,
+        clip_value=None,
+    )  # fmt: skip
+    rows = torch.stack([shadows.train(step, draw=r, plain=True) for r in range(draws)]) / lr
+    return within_clients(rows, sample.weights)
+
+
+def _over_cohorts(law: CohortLaw, rows: torch.Tensor) -> float:
+    """Return the variance of sum c_k g_k over cohorts."""
+    return max(0.0, float((law.covariance * gram_of(rows)).sum()))
+
+
+def theory_of(standing: Standing, shadows: Shadows, curvature: Curvature, gradients: Gradients | None) -> Theory:
+    """Return what theory says of the next rounds."""
+    session = standing.session
+    local, lr = session.task.local, session.task.local.lr(standing.next_round)
+    largest, smallest = curvature.largest.value, curvature.smallest.value
+    positive = largest > 0 and math.isfinite(largest)
+    limit = largest_stable(largest) if positive else None
+    steepest = largest_stable(curvature.steepest_client) if curvature.steepest_client > 0 else None
+    steps = sorted(set(shadows.sample.steps.tolist()))
+    failures = [*_of_curvature(curvature, lr), *_of_local(local, lr), *_of_server(standing), *_of_steps(steps)]
+    own = session.scenario.algorithm
+    if failures:
+        return Theory(lr, limit, steepest, None, None, tuple(failures), ())
+    work = Work(lr, steps[0], own.server_lr if isinstance(own, AveragingOptions) else 1.0)
+    factor = contraction(work, smallest, largest)
+    floor, remarks = None, _remarks(standing, shadows)
+    if curvature.examples < 1:
+        remarks.append(f"The curvature is of {curvature.examples:.2g} of the examples, evenly spaced in each client.")
+    if factor >= 1.0:
+        remarks.append(f"The server's step lets the distance grow by {factor:.4g} a round, so there is no floor.")
+    elif gradients is not None and gradients.averaged_noise is not None and gradients.sampled is not None:
+        floor = noise_floor(work, gradients.averaged_noise, smallest, largest)
+        floor += sampling_floor(work, gradients.sampled, smallest, largest)
+    return Theory(lr, limit, steepest, factor, floor, (), tuple(remarks))
+
+
+def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
+    found = []
+    largest, smallest = curvature.largest.value, curvature.smallest.value
+    if curvature.is_negative:
+        found.append(f"Negative curvature was seen ({smallest:.3g}): the objective is not convex here.")
+    elif not curvature.is_positive:
+        found.append(
+            "The smallest curvature is 0 within rounding: no linear rate follows, and there may be many minimisers."
+        )
+    elif curvature.residuals[0] > 0.1 * smallest:
+        found.append(
+            f"The smallest curvature, {smallest:.3g}, is known up to {curvature.residuals[0]:.2g}: no rate follows."
+        )
+    if largest > 0 and lr >= largest_stable(largest):
+        found.append(f"The local rate {lr:.4g} is at or above 2 / L = {largest_stable(largest):.4g}: steps along the "
+                     "steepest direction do not descend.")  # fmt: skip
+    return found
+
+
+def _of_local(local: LocalOptions, lr: float) -> list[str]:
+    found = []
+    if local.optimizer not in LINEAR:
+        found.append(
+            f"The local optimiser {local.optimizer!r} is adaptive: its steps are not in proportion to gradients."
+        )
+    elif local.optimizer not in ("gd", "sgd") and local.momentum:
+        found.append(f"The local optimiser {local.optimizer!r} has momentum, and the recursion is that of SGD.")
+    if local.clip_norm is not None or local.clip_value is not None:
+        found.append("Gradients are clipped, so steps are not linear in them.")
+    if local.l1:
+        found.append("The penalty l1 is not smooth.")
+    if lr == 0:
+        found.append("The local rate is 0 in this round.")
+    return found
+
+
+def _of_server(standing: Standing) -> list[str]:
+    own: AlgorithmOptions = standing.session.scenario.algorithm
+    if standing.run.given.algorithm is not None:
+        return ["The algorithm is your own, and the recursion is that of FedAvg."]
+    if own.kind not in PREDICTED:
+        return [f"The algorithm is {own.kind!r}, and the recursion is that of FedAvg with SGD on the server."]
+    return []
+
+
+def _of_steps(steps: list[int]) -> list[str]:
+    if len(steps) > 1:
+        return [f"Clients take {steps[0]} to {steps[-1]} local steps, and the recursion has one number."]
+    return []
+
+
+def _remarks(standing: Standing, shadows: Shadows) -> list[str]:
+    """Return sentences on what the prediction leaves out."""
+    session, sample = standing.session, shadows.sample
+    local = session.task.local
+    found = ["Clients count as having one Hessian; where they do not, local steps move the limit (see drift by cause)."]
+    if sample.cohort < sample.population:
+        found.append(
+            "Only cohorts take part: the floor has the dissimilarity measured here, and that at the limit may differ."
+        )
+    if local.schedule != type(local.schedule)():
+        found.append("The local rate follows a schedule: limit, factor and floor are those of this round.")
+    if session.task.sites or any(isinstance(part, NORMS) for part in session.task.module.modules()):
+        found.append("Dropout and batch normalisation act in training alone, and the curvature is that in evaluation.")
+    if not sample.is_whole:
+        found.append(f"Measured on {len(sample.clients)} of {sample.population} clients, drawn at random.")
+    return found
