@@ -28,11 +28,11 @@ function niceTicks(low, high, most) {
   return ticks;
 }
 
-// Fill the plot with an image of one pixel a cell.
-function paintImage(context, area, image) {
+// Fill the plot with an image of one pixel a cell; `smooth` shades between the cells' middles.
+function paintImage(context, area, image, smooth = false) {
   const off = el("canvas", { width: image.width, height: image.height });
   off.getContext("2d").putImageData(image, 0, 0);
-  context.imageSmoothingEnabled = false;
+  context.imageSmoothingEnabled = smooth;
   context.drawImage(off, area.x, area.y, area.width, area.height);
 }
 

@@ -117,6 +117,21 @@ def play_again(
     Raises:
         UserError: the run cannot be played here at all.
     """
+    session, reasons = open_again(run, last)
+    with closing(session):
+        _play(session, run, judge, after, last, certified)
+    return reasons
+
+
+def open_again(run: Replayable, last: int) -> tuple[Session, list[str]]:
+    """Make the scenario of a run ready again, with the engine of its record, for rounds up to `last`.
+
+    Returns:
+        The session, which the caller closes; and why bits may differ here, as clauses.
+
+    Raises:
+        UserError: the run cannot be played here at all.
+    """
     scenario = replace(recorded_scenario(run.folder), notices=(), named=frozenset())
     scenario = replace(scenario, run=replace(scenario.run, rounds=max(scenario.run.rounds, last, 1)))
     reasons: list[str] = []
@@ -126,10 +141,7 @@ def play_again(
     except EngineError as error:
         reasons.append(f"the engine of the run cannot be had ({error.field} {error.problem})")
         session = open_session(scenario, run.given)
-    with closing(session):
-        reasons += _reasons(run, session)
-        _play(session, run, judge, after, last, certified)
-    return reasons
+    return session, reasons + _reasons(run, session)
 
 
 def nearest_checkpoint(run: Replayable, before: int) -> int:
