@@ -333,7 +333,8 @@ class _Measurement:
             found.append(f"All points of the plane have the buffers (such as batch statistics) of {origin.name}.")
         if self.many.reason:
             found.append(f"Models were measured one after another: {self.many.reason}.")
-        found += [f"States that were played again may differ from the run's in their last bits: {r}." for r in reasons]
+        if states.again and reasons:
+            found.append(f"States that were played again may differ in their last bits: {'; '.join(reasons)}.")
         return tuple(filter(None, found))
 
 

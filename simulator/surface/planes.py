@@ -157,7 +157,8 @@ def _across(along: Tensor, layout: Layout, seed: int) -> Tensor:
     """Return a random direction of length 1 across another one."""
     drawn = torch.from_numpy(streams.normals(streams.keys(seed, "directions of a surface", 0), layout.size))
     across: Tensor = drawn - (drawn @ along) * along
-    return across / across.norm()
+    unit: Tensor = across / across.norm()
+    return unit
 
 
 def _require_two(layout: Layout) -> None:

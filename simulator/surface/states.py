@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -49,12 +50,14 @@ class ServerStates:
         models: round -> the model.
         path: the rounds of the path, in order; empty where none is wanted.
         ends: the clients' ends; None where they are not wanted, or take too long.
+        again: whether rounds were played again.
         notes: what was left out, and how the states were found; sentences.
     """
 
     models: dict[int, Model]
     path: tuple[int, ...]
     ends: ClientEnds | None
+    again: bool
     notes: tuple[str, ...]
 
 
@@ -118,7 +121,7 @@ def states_of(session: Session, run: Replayable, wanted: Wanted) -> ServerStates
                     notes.append(f"The {error.field} {error.problem}.")
     if missing:
         notes.append(f"Rounds {max(whole.after, 0)} to {whole.last} were played again to find the states.")
-    return ServerStates(models, path, ends, tuple(notes))
+    return ServerStates(models, path, ends, whole.last >= 0, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -164,9 +167,9 @@ def _require_time(plan: _Walk, run: Replayable, seconds: float, rounds: Sequence
         UserError: they do.
     """
     if (needed := plan.seconds(run)) > seconds:
-        what = f"the state of round {rounds[0]}" if len(rounds) == 1 else f"the states of {len(rounds)} rounds"
-        problem = f"is {seconds:g}, and {what} were not kept: playing the run again takes about {needed:.0f} s"
-        fix = f"Allow it: seconds={needed * 1.5:.0f}; or set run.keep_parameters_every in the scenario of the next run."
+        what = f"{len(rounds)} states were" if len(rounds) > 1 else f"the state of round {rounds[0]} was"
+        problem = f"is {seconds:g}, and {what} not kept: playing the run again takes about {needed:.0f} s"
+        fix = f"Allow it: seconds={math.ceil(needed * 1.5)}; or set run.keep_parameters_every for the next run."
         raise UserError("seconds", problem, fix=fix)
 
 
