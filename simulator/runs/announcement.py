@@ -20,7 +20,7 @@ from clients.training.losses import error_words
 from dashboards.report.formats import data_size
 from server.certificate.machine import machine_facts
 from server.record.client_pieces import CHECKPOINT_COPIES
-from server.record.kept_parameters import left_to_the_record
+from server.record.kept.parameters import left_to_the_record
 from server.record.records import RunFolder
 from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.engines.memory import foreseen_rows

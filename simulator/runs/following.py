@@ -60,8 +60,8 @@ def farewell(ended: Ended, path: Path | None) -> Message:
 
 
 def _ended(end: Message) -> Ended:
-    told: Mapping[str, Any] = end.head["verdict"]
-    verdict = Verdict(**{**told, "reasons": tuple(told["reasons"]), "criteria": tuple(told["criteria"])})
+    values: Mapping[str, Any] = end.head["verdict"]
+    verdict = Verdict(**{**values, "reasons": tuple(values["reasons"]), "criteria": tuple(values["criteria"])})
     lines = json.loads(end.tensors["lines"].numpy().tobytes())
     state = ServerState(end.head["round"], end.tensors["params"].clone(), end.tensors["buffers"].clone())
     return Ended(verdict, end.head["outcome"], KeptLines(lines), state)
