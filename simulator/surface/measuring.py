@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +13,14 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import UserError, unknown_name
+from clients.core.errors import StrategyError, UserError
 from clients.engines.many.examples import ExampleSet, objective_examples, validation_examples
 from clients.engines.many.losses import ManyModels
 from clients.engines.native.threads import threads_restored
 from clients.flower.shim import quiet
 from server.algorithms.algorithm import Algorithm
 from simulator.engines.devices import device_restored
-from simulator.replay.replaying import Replayable, open_again
+from simulator.replay.replaying import open_again
 from simulator.replay.verify import opened
 from simulator.runs.arguments.checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides
@@ -36,41 +33,13 @@ from simulator.surface.curvature import Eigenvalues, top_eigenvalues
 from simulator.surface.grids import PlaneGrid, grid_around, unit_grid
 from simulator.surface.lines import line_between
 from simulator.surface.planes import Plane, plane_through, principal_plane, random_plane, share_of_variance
+from simulator.surface.request import EXAMPLES, SECONDS, SurfaceRequest, path_of, request_of
 from simulator.surface.result import Points, Surface
 from simulator.surface.states import Model, ServerStates, State, Wanted, other_model, round_of, states_of
 from simulator.surface.walking import ClientEnds
 
-PLANES = ("path", "clients", "random")
-LOSSES = ("objective", "validation")
-SMALLEST, LARGEST = 3, 201
-"""The sizes of a grid that may be asked for."""
 LINE_MODELS = 51
 EIGENVALUES = 5
-EXAMPLES = 10_000
-"""The most examples of the loss, unless another number is passed."""
-SECONDS = 60.0
-"""How long rounds are played again, unless another time is passed."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What is asked of a run: the arguments of `surface`, checked."""
-
-    run: Replayable
-    plane: str
-    through: tuple[State, ...]
-    size: int
-    of: str
-    round_index: int
-    line: tuple[State, ...]
-    hessian: int
-    seconds: float
-    examples: int
-
-    @property
-    def last(self) -> int:
-        """The last recorded round."""
-        return int(self.run.lines[-1]["round"])
 
 
 @threads_restored()
@@ -126,78 +95,17 @@ def surface(
     quiet()
     started = time.perf_counter()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app)
-    found = opened(_path_of(run), Overrides(model, data, algorithm, strategy, client_app))
-    request = _request(found, plane, size, of, round, line, hessian, seconds, examples)
+    found = opened(path_of(run), Overrides(model, data, algorithm, strategy, client_app))
+    request = request_of(found, plane, size, of, round, line, hessian, seconds, examples)
     session, reasons = open_again(found, request.last)
     with closing(session):
         return _Measurement(session, request).surface(started, reasons)
 
 
-def _path_of(run: Any) -> Path | str:
-    """Return the folder of a run.
-
-    Raises:
-        UserError: nothing was recorded, or it is no run.
-    """
-    if isinstance(run, Run | Record):
-        if run.path is None:
-            raise UserError("run", "was not recorded, so its states are gone", fix="Leave record=False out.")
-        return run.path
-    if not isinstance(run, str | PathLike):
-        raise UserError("run", f"must be a run or its folder, got a {type(run).__name__}", fix="Pass run.path.")
-    return Path(run)
-
-
-def _request(
-    run: Replayable, plane: Any, size: Any, of: Any, round_index: Any, line: Any, hessian: Any, seconds: Any,
-    examples: Any,
-) -> _Request:  # fmt: skip
-    """Check the arguments of `surface`.
-
-    Raises:
-        UserError: one is not valid; the message names it.
-    """
-    last = int(run.lines[-1]["round"])
-    through: tuple[State, ...] = ()
-    if isinstance(plane, str):
-        if plane not in PLANES:
-            raise UserError("plane", unknown_name(plane, PLANES, "a plane"), fix="Or pass three states.")
-    else:
-        through, plane = _states("plane", plane, 3), "states"
-    if of not in LOSSES:
-        raise UserError("of", unknown_name(of, LOSSES, "a loss"))
-    for field, value, low, high in (
-        ("size", size, SMALLEST, LARGEST), ("hessian", hessian, 0, 100), ("examples", examples, 1, 2**31),
-        ("round", last if round_index is None else round_index, 0, last),
-    ):  # fmt: skip
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise UserError(field, f"must be a whole number from {low} to {high:,}, got {value!r:.40}")
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-        raise UserError("seconds", f"must be a number of at least 0, got {seconds!r:.40}")
-    pair = _states("line", line, 2) if not isinstance(line, tuple | list) or len(line) else ()
-    chosen = last if round_index is None else round_index
-    if plane == "clients" and chosen < 1:
-        raise UserError("round", "must be at least 1: in round 0 no client trains", fix="Name a later round.")
-    return _Request(run, plane, through, size, of, chosen, pair, hessian, float(seconds), examples)
-
-
-def _states(field: str, given: Any, count: int) -> tuple[State, ...]:
-    """Return so many states.
-
-    Raises:
-        UserError: they are others.
-    """
-    if not isinstance(given, tuple | list) or len(given) != count:
-        got = f"{len(given)} states" if isinstance(given, tuple | list) else f"a {type(given).__name__}"
-        fix = f"Such as {field}=[{', '.join(map(str, range(0, 20 * count, 20)))}], by round."
-        raise UserError(field, f"must be {count} states in a list, got {got}", fix=fix)
-    return tuple(given)
-
-
 class _Measurement:
     """Measures one surface in an open session."""
 
-    def __init__(self, session: Session, request: _Request) -> None:
+    def __init__(self, session: Session, request: SurfaceRequest) -> None:
         self.session, self.request = session, request
         self.many = ManyModels(session.task)
         self.examples = self._examples()
@@ -206,7 +114,12 @@ class _Measurement:
         task, request = self.session.task, self.request
         if request.of == "validation":
             return validation_examples(task, request.round_index, request.examples)
-        return objective_examples(task, objective_shares(self.session), request.round_index, request.examples)
+        try:
+            shares = objective_shares(self.session)
+        except StrategyError as error:
+            problem = f"is 'objective', which {error.problem}"
+            raise UserError("of", problem, fix="Use of='validation'.") from error
+        return objective_examples(task, shares, request.round_index, request.examples)
 
     def surface(self, started: float, reasons: Sequence[str]) -> Surface:
         """Find the states, lay the plane, and measure."""
@@ -215,6 +128,7 @@ class _Measurement:
         rounds = [r for r in (round_of(state, request.last) for state in named) if r is not None]
         wanted = Wanted(
             rounds=rounds,
+            path_needed=request.plane == "path",
             ends=request.round_index or None,
             ends_needed=request.plane == "clients",
             seconds=request.seconds,
@@ -224,6 +138,8 @@ class _Measurement:
         through, pair = models[: len(request.through)], models[len(request.through) :]
         server = [states.models[r] for r in states.path]
         server = [one for one in server if torch.isfinite(one.params).all()]
+        if not server:
+            raise UserError("run", "has no state with finite parameters", fix="Lower local.local_lr.")
         rounds_of = np.array([r for r in states.path if torch.isfinite(states.models[r].params).all()], np.int64)
         plane, origin = self._plane(server, states.ends, through)
         track, ends, marks = self._around(plane, server, rounds_of, states.ends, through)

@@ -48,7 +48,7 @@ class ServerStates:
 
     Attributes:
         models: round -> the model.
-        path: the rounds of the path, in order; empty where none is wanted.
+        path: the rounds of the path, in order.
         ends: the clients' ends; None where they are not wanted, or take too long.
         again: whether rounds were played again.
         notes: what was left out, and how the states were found; sentences.
@@ -67,14 +67,14 @@ class Wanted:
 
     Attributes:
         rounds: rounds by number.
-        path: whether the server's path is.
+        path_needed: whether the whole path is, even if it takes too long.
         ends: the round whose clients' ends are; None for none.
         ends_needed: whether ends that take too long are an error.
         seconds: how long rounds may be played again.
     """
 
     rounds: Sequence[int] = ()
-    path: bool = True
+    path_needed: bool = True
     ends: int | None = None
     ends_needed: bool = False
     seconds: float = 60.0
@@ -91,11 +91,11 @@ def states_of(session: Session, run: Replayable, wanted: Wanted) -> ServerStates
     kept = sorted({*run.folder.parameters.rounds(), *kept_rounds(run.folder)})
     kept = [r for r in kept if r <= last]
     rounds = sorted({_checked(r, last) for r in wanted.rounds})
-    path = _path_rounds(session, run, kept, last, wanted) if wanted.path else ()
+    path, few = _path_rounds(session, run, kept, last, wanted)
     missing = [r for r in {*rounds, *path} if r not in kept]
     plan = _Walk.of(run, missing)
     _require_time(plan, run, wanted.seconds, missing)
-    ends, notes = None, []
+    ends, notes = None, [few] if few else []
     of_ends = _Walk.of(run, [wanted.ends - 1]) if wanted.ends is not None else _Walk()
     if wanted.ends is not None and not wanted.ends_needed and plan.joined(of_ends).seconds(run) > wanted.seconds:
         notes.append(
@@ -173,17 +173,27 @@ def _require_time(plan: _Walk, run: Replayable, seconds: float, rounds: Sequence
         raise UserError("seconds", problem, fix=fix)
 
 
-def _path_rounds(session: Session, run: Replayable, kept: list[int], last: int, wanted: Wanted) -> tuple[int, ...]:
-    """Return the rounds of the path: all kept ones where they are enough, else evenly spaced ones."""
+def _path_rounds(
+    session: Session, run: Replayable, kept: list[int], last: int, wanted: Wanted
+) -> tuple[tuple[int, ...], str]:
+    """Return the rounds of the path, evenly spaced, and a sentence where they are few.
+
+    They are the kept ones where these are enough, or where others take too long and the plane does not need them.
+    """
     model = session.start.params.nbytes + session.start.buffers.nbytes
     most = max(2, min(MOST_STATES, PATH_BYTES // max(1, model)))
-    enough = len(kept) >= min(ENOUGH, last + 1) and kept[0] <= max(run.first, 0) and kept[-1] == last
-    first = max(run.first, 0)
-    if not enough and _Walk.of(run, [first, last]).seconds(run) > wanted.seconds and len(kept) > 1:
-        enough = True  # a rough path is better than none
+    first, note = max(run.first, 0), ""
+    enough = len(kept) >= min(ENOUGH, last - first + 1) and kept[0] <= first and kept[-1] == last
     rounds = kept if enough else list(range(first, last + 1))
+    few = bool(kept) and (len(kept) >= ENOUGH or not wanted.path_needed)
+    if not enough and few and (needed := _Walk.of(run, rounds).seconds(run)) > wanted.seconds:
+        rounds = kept
+        note = (
+            f"The path has the {len(kept)} kept states alone: playing the run again takes about {needed:.0f} s, and "
+            f"{wanted.seconds:g} s are allowed."
+        )
     places = np.linspace(0, len(rounds) - 1, min(most, len(rounds))).round().astype(int)
-    return tuple(rounds[k] for k in np.unique(places))
+    return tuple(rounds[k] for k in np.unique(places)), note
 
 
 def _checked(round_index: int, last: int) -> int:

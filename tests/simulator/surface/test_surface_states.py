@@ -89,9 +89,14 @@ def test_best_model_is_read_from_its_file(tmp_path: Path) -> None:
 
 def test_replay_beyond_the_budget_is_refused_and_ends_are_left_out(tmp_path: Path) -> None:
     none = fs.simulate(digits(), out=tmp_path / "none")
-    message = r"seconds: is 0, and 8 states were not kept: .* Allow it: seconds=[1-9]\d*; .*keep_parameters_every"
+    message = r"seconds: is 0, and 3 states were not kept: .* Allow it: seconds=[1-9]\d*; .*keep_parameters_every"
     with pytest.raises(UserError, match=message):
         fs.surface(none, [1, 3, 5], size=3, seconds=0)
+    with pytest.raises(UserError, match=r"seconds: is 0, and [78] states were not kept"):
+        fs.surface(none, size=3, seconds=0)
+    rough = fs.surface(none, "random", size=3, seconds=0)
+    assert rough.server.numbers[-1] == 8
+    assert any(note.startswith("The path has the ") for note in rough.notes)
     kept = fs.simulate(digits(*KEPT), out=tmp_path / "kept")
     found = fs.surface(kept, size=3, seconds=0)
     assert found.ends is None
@@ -204,3 +209,12 @@ def test_path_on_a_line_gets_a_second_direction(tmp_path: Path) -> None:
     assert "The states lie on a line; the second direction is random." in found.notes
     axes = found.directions.axes
     torch.testing.assert_close(axes @ axes.T, torch.eye(2, dtype=torch.float64))
+
+
+def test_aggregation_without_an_objective_is_refused(tmp_path: Path) -> None:
+    nothing = fs.Aggregation("nothing", weights=lambda facts: np.zeros(len(facts.num_examples)))
+    algorithm = fs.Algorithm("mine", aggregation=nothing)
+    run = fs.simulate(digits("run.rounds=2"), algorithm=algorithm, out=tmp_path / "run")
+    with pytest.raises(UserError, match=r"of: is 'objective', which needs weights .*Use of='validation'\."):
+        fs.surface(run, "random", size=3, algorithm=algorithm)
+    assert fs.surface(run, "random", size=3, of="validation", algorithm=algorithm).loss.shape == (3, 3)
