@@ -1,7 +1,8 @@
 """Make the README's pictures from a real run of the default scenario: `make picture`.
 
-docs/run.svg: what the terminal prints. docs/report.png: the top of the report, in headless Chromium (left as it is
-where that is not installed). `tests/integration/test_documented_numbers.py` compares the picture with a run.
+docs/run.svg: what the terminal prints. docs/report.png: the top of the report, docs/surface.png: the error surface, in
+headless Chromium (left as they are where that is not installed). `tests/integration/test_documented_numbers.py`
+compares the picture of the terminal with a run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from simulator.cli.console import ConsoleObserver
 from simulator.cli.pages import say_report
 from simulator.runs.run import simulate
 from simulator.scenario.sections import Scenario, load_scenario
+from simulator.surface.measuring import surface
 from tests.support.chromium import PROGRAM, chromium
 
 HERE = Path(__file__).resolve().parent
@@ -72,7 +74,7 @@ def main() -> None:
         text = screen.export_svg(title="fedscape", theme=NIGHT, code_format=_offline(CONSOLE_SVG_FORMAT))
         (HERE / "run.svg").write_text(text, "utf-8")
         if PROGRAM is None:
-            print("chromium is not installed: docs/report.png stays as it is", file=sys.stderr)
+            print("chromium is not installed: docs/report.png and docs/surface.png stay as they are", file=sys.stderr)
             return
         with chromium() as browser:
             page = browser.open((path / "report.html").resolve().as_uri(), width=1180)
@@ -81,6 +83,18 @@ def main() -> None:
                 "document.getElementById('card-distance').getBoundingClientRect().bottom + scrollY + 16"
             )
             page.picture(HERE / "report.png", height=int(end))
+        picture_of_surface(path)
+
+
+def picture_of_surface(path: Path) -> None:
+    """Measure the error surface of a run, and write the picture of its card in the report."""
+    report = surface(path, round=5).write()
+    with chromium() as browser:
+        page = browser.open(report.resolve().as_uri(), width=1180)
+        page.drawn()
+        page.evaluate("document.querySelector('main').replaceChildren(document.getElementById('card-surface'))")
+        end = page.evaluate("document.getElementById('card-surface').getBoundingClientRect().bottom + scrollY + 16")
+        page.picture(HERE / "surface.png", height=int(end))
 
 
 def _offline(template: str) -> str:

@@ -40,6 +40,8 @@ continues an interrupted run, and `fs.open_run(path)` reads a finished one: `.ve
 `fs.branch(path, round=20, sets=[...])` starts a run from a kept checkpoint of another one. `fs.verify(path)` plays a
 recorded run again and compares it with its record. `fs.bisect(a, b)` finds the first round in which two runs differ.
 
+`fs.surface(path)` measures the loss over a plane of parameters, with the server's path and the clients' ends.
+
 `fs.study(scenario, factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=10)` plays arms over seeds and compares
 them: `.table()`, `.compare("fedavg", "scaffold")`, `.ranking()`. `fs.open_study(path)` reads its folder.
 
@@ -102,6 +104,8 @@ if TYPE_CHECKING:
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
     from simulator.scenario.sources import builtin_names
     from simulator.studies.study import Study, open_study
+    from simulator.surface.measuring import surface
+    from simulator.surface.result import Surface
     from simulator.tuning.tune import Tuning, tune
     from simulator.tuning.tuned_study import study
 
@@ -137,6 +141,7 @@ _HOME = {
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
     "Study": "simulator.studies.study",
+    "Surface": "simulator.surface.result",
     "Tuning": "simulator.tuning.tune",
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
@@ -167,6 +172,7 @@ _HOME = {
     "sgd": "server.algorithms.transforms",
     "simulate": "simulator.runs.run",
     "study": "simulator.tuning.tuned_study",
+    "surface": "simulator.surface.measuring",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
     "tune": "simulator.tuning.tune",
@@ -208,6 +214,7 @@ __all__ = [
     "StepContext",
     "StrategyError",
     "Study",
+    "Surface",
     "Tuning",
     "Uplink",
     "UserError",
@@ -238,6 +245,7 @@ __all__ = [
     "sgd",
     "simulate",
     "study",
+    "surface",
     "to_toml",
     "top_k",
     "tune",

@@ -61,6 +61,15 @@ class GruProgram:
         }
         return out, losses, outputs, buffers
 
+    def outputs(self, params: Tensors, features: Tensor) -> Tensor:
+        """Return the outputs of k models on the same features [b, time, ...]: [k, b, outputs]."""
+        x = features if features.dim() == 3 else features.unsqueeze(2)
+        b, time, channels = x.shape
+        k = len(params["readout.bias"])
+        states, _ = self._forward(params, x.transpose(0, 1).reshape(1, time * b, channels).expand(k, -1, -1), time)
+        weight = params["readout.weight"].transpose(1, 2)
+        return torch.baddbmm(params["readout.bias"].unsqueeze(1), states[:, -1], weight)
+
     def _forward(self, params: Tensors, inputs: Tensor, time: int) -> tuple[Tensor, list[Tensor]]:
         """Return states [k, time + 1, b, hidden], and for each time step r, z, W_hn h + b_hn and n in one tensor."""
         k, hidden = len(inputs), params["gru.weight_hh_l0"].shape[2]

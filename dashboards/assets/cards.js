@@ -112,7 +112,7 @@ function chartCard(spec, state) {
   };
 }
 
-const WIDE = new Set(["clients", "districts", ...FORECAST_RANKS.map(([rank]) => `forecast-${rank}`)]);
+const WIDE = new Set(["clients", "districts", "surface", ...FORECAST_RANKS.map(([rank]) => `forecast-${rank}`)]);
 
 // A card with a canvas drawn here; of several runs it shows one at a time.
 function gridCard(id, section, title, help, state, has, paint, choices) {
@@ -271,7 +271,7 @@ function makeCards(state) {
   );
   const forecasts = forecastCards(state);
   const drift = charts.findIndex((one) => one.section === "Client drift");
-  charts.splice(drift, 0, ...forecasts);
+  charts.splice(drift, 0, ...forecasts, ...surfaceCards(state));
   const at = charts.findIndex((one) => one.section === "Time and bytes");
   return [...charts.slice(0, at), clients, districts, sizes, labels, ...charts.slice(at)];
 }

@@ -28,11 +28,11 @@ function niceTicks(low, high, most) {
   return ticks;
 }
 
-// Fill the plot with an image of one pixel a cell.
-function paintImage(context, area, image) {
+// Fill the plot with an image of one pixel a cell; `smooth` shades between the cells' middles.
+function paintImage(context, area, image, smooth = false) {
   const off = el("canvas", { width: image.width, height: image.height });
   off.getContext("2d").putImageData(image, 0, 0);
-  context.imageSmoothingEnabled = false;
+  context.imageSmoothingEnabled = smooth;
   context.drawImage(off, area.x, area.y, area.width, area.height);
 }
 
@@ -45,7 +45,7 @@ function cut(context, name, width) {
 }
 
 // Paint cells with axes around them. `paint(context, area)` fills the plot; rows and ticks are labelled; `up` and
-// `across` are the titles of the axes. The canvas keeps the boxes of its labels as `texts`, for tests.
+// `across` are the titles of the axes. The canvas keeps the boxes of its labels as `texts` and the plot as `plot`, for tests.
 function paintGrid(holder, { height, rows, ticks, paint, cellText, label, up, across, most = 0.35 }) {
   titleAxes(holder, up, across);
   const canvas = holder.querySelector("canvas") || holder.appendChild(el("canvas", { role: "img" }));
@@ -72,6 +72,7 @@ function paintGrid(holder, { height, rows, ticks, paint, cellText, label, up, ac
     canvas.texts.push({ words: name, x: from, y: top, width: wide, height: 12, ink });
   };
   const area = { x: room, y: 0, width: width - room - 4, height };
+  canvas.plot = area;
   paint(context, area);
   context.fillStyle = ink;
   context.textBaseline = "middle";

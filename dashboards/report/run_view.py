@@ -13,6 +13,7 @@ from dashboards.report.client_grid import METRICS, client_grid
 from dashboards.report.forecast_view import forecast_view
 from dashboards.report.formats import count, is_number, number, share
 from dashboards.report.run_data import RunData
+from dashboards.report.surface.view import surface_view
 from server.convergence.facts import FACTS, label_of
 from server.convergence.outcome import widest
 
@@ -64,7 +65,7 @@ def run_view(
     bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
     ending = ending_of(run)
     city, events = city_view(lines, run.events, budget.cells), event_rows(run.events)
-    forecasts = forecast_view(run, budget.cells)
+    forecasts, surface = forecast_view(run, budget.cells), surface_view(run, budget.cells)
     return {
         "name": run.name,
         "title": str(facts.get("title") or run.scenario.get("title") or run.name),
@@ -101,8 +102,10 @@ def run_view(
             *_left_out(events),
             *(city or {}).get("left_out", ()),
             *(forecasts or {}).get("left_out", ()),
+            *(surface or {}).get("left_out", ()),
         ],
         "forecasts": forecasts,
+        "surface": surface,
         "scenario_text": run.scenario_text,
         "versions": dict(run.versions),
     } | ({} if city is None else {"city": city})

@@ -144,6 +144,14 @@ class RunFolder(RunPaths):
         """
         write_json(self.forecasts, forecasts)
 
+    def write_surface(self, surface: Mapping[str, Any]) -> None:
+        """Write the result of `simulator.surface.result.Surface.to_dict`.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        write_json(self.surface, surface)
+
     def read_scenario(self) -> str:
         """Return the resolved scenario's text, without its checksum.
 
@@ -236,6 +244,14 @@ class RunFolder(RunPaths):
         """
         return _read_json(self.forecasts)
 
+    def read_surface(self) -> dict[str, Any] | None:
+        """Return the content of surface.json; None where no surface was measured.
+
+        Raises:
+            RunFolderError: it cannot be read, or is damaged.
+        """
+        return _read_json(self.surface)
+
     def truncate(self, last_round: int) -> int | None:
         """Cut the record back to `last_round`: rounds, events, client rows and the outcome.
 
@@ -254,6 +270,7 @@ class RunFolder(RunPaths):
         with writing(self.path):
             self.outcome.unlink(missing_ok=True)
             self.forecasts.unlink(missing_ok=True)
+            self.surface.unlink(missing_ok=True)
             self.events.touch()
         self.parameters.truncate(last_round)
         self.kept_checkpoints.truncate(last_round)

@@ -17,6 +17,7 @@ from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
 from simulator.cli.help_pages import HelpCommand, HelpGroup
 from simulator.cli.options import spread
 from simulator.cli.study import playing, replay
+from simulator.cli.study.surface import surface
 from simulator.cli.study.tune import tune
 from simulator.cli.usage import usage_line
 
@@ -29,7 +30,7 @@ LAST_PANEL = "Export and observe"
 
 COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Run": (running.run, running.resume, federation.federate, federation.certs),
-    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch, replay.probe),
+    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch, replay.probe, surface),
     "Compare": (playing.study, tune, replay.branch, replay.verify, replay.bisect),
     LAST_PANEL: (sinks.export, observing.observe),
 }

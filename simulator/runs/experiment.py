@@ -127,7 +127,7 @@ def _own_weights(session: Session, clients: I64) -> F64 | None:
     if own is None or session.played.strategy is not own:
         return None
     try:
-        ours = _all_weights(session)[clients]
+        ours = objective_shares(session)[clients]
     except StrategyError:
         return None
     given = _data_weights(session, clients)
@@ -136,7 +136,7 @@ def _own_weights(session: Session, clients: I64) -> F64 | None:
     return ours
 
 
-def _all_weights(session: Session) -> F64:
+def objective_shares(session: Session) -> F64:
     """Return p_k of all clients in the objective that the algorithm minimises; see `objective_weights`."""
     algorithm = session.played.own.algorithm if session.played.own is not None else None
     by_examples = algorithm is not None and session.scenario.algorithm.sampling == "by_examples"
@@ -151,7 +151,7 @@ def _curves(session: Session) -> list[Curve]:
     curves = []
     if evaluation.objective_every:
         with naming("algorithm", "fails when all clients are weighed", kind=StrategyError):
-            weights = _all_weights(session)
+            weights = objective_shares(session)
         curves.append(curve_of_objective(session.evaluator, weights, evaluation.objective_every))
     if evaluation.test_every:
         curves.append(curve_on_test(session.evaluator, population, evaluation.test_every))

@@ -131,14 +131,9 @@ class Record:
         file = self.path / "model.safetensors"
         if not file.is_file():
             raise RunFolderError(str(file), "does not exist", fix=self._without_model())
-        content = read_regular(file, most=LARGEST_PART)
-        stated = RunFolder(self.path).read_seals().get(file.name)
-        if stated is not None and checksum(content) != stated:
-            fix = "Restore it from a copy, or run the scenario again."
-            raise RunFolderError(str(file), UNLIKE, fix=fix)
         try:
-            module.load_state_dict(load(content))
-        except (RuntimeError, SafetensorError) as error:
+            module.load_state_dict(model_tensors(file))
+        except RuntimeError as error:
             raise RunFolderError(str(file), f"does not fit the model: {' '.join(str(error).split())}") from error
         return module.eval()
 
@@ -168,6 +163,22 @@ def open_run(path: Path | str) -> Record:
         _log.warning("%s: %s", path, problem)
     scenario = recorded_scenario(folder)
     return Record(folder.path, scenario, RoundTable(found.values), outcome, found.truncated, problems)
+
+
+def model_tensors(file: Path) -> dict[str, Tensor]:
+    """Return the state dict in a model's file of a run's folder.
+
+    Raises:
+        RunFolderError: it cannot be read, or is not the file that the run wrote.
+    """
+    content = read_regular(file, most=LARGEST_PART)
+    stated = RunFolder(file.parent).read_seals().get(file.name)
+    if stated is not None and checksum(content) != stated:
+        raise RunFolderError(str(file), UNLIKE, fix="Restore it from a copy, or run the scenario again.")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise RunFolderError(str(file), f"does not fit the model: {' '.join(str(error).split())}") from error
 
 
 def recorded_scenario(folder: RunFolder) -> Scenario:

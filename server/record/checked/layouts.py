@@ -234,6 +234,44 @@ PROBE = table(
 )  # fmt: skip
 """A probe in probes.json."""
 
+_POINTS = table(
+    {"x": list_of(number), "y": list_of(number)},
+    {"names": list_of(text), "numbers": list_of(whole), "away": list_of(number), "loss": _SERIES},
+)
+SURFACE = table(
+    {
+        "plane": text,
+        "of": text,
+        "round": round_index,
+        "x": list_of(number, least=2),
+        "y": list_of(number, least=2),
+        "loss": list_of(list_of(maybe(number), least=2), least=2),
+        "server": _POINTS,
+    },
+    _each("share seconds", maybe(number))
+    | _each("ends states", maybe(_POINTS))
+    | {"start": maybe(list_of(number, least=2))}
+    | {
+        "line": maybe(
+            table(
+                {
+                    "ends": list_of(text, least=2),
+                    "t": list_of(number, least=2),
+                    "loss": list_of(maybe(number), least=2),
+                },
+                _each("barrier distance", maybe(number)),
+            )
+        ),
+        "curvature": list_of(
+            table({"round": round_index, "values": list_of(number)}, {"errors": list_of(number), "smallest": number})
+        ),
+        "examples": list_of(whole, least=2),
+        "program": text,
+        "notes": list_of(text),
+    },
+)
+"""surface.json."""
+
 _FILE = table({"name": text, "size": whole, "crc32": whole})
 MANIFEST = table(
     {
@@ -257,6 +295,7 @@ LAYOUTS: Mapping[str, Shape] = {
     "environment.json": ENVIRONMENT,
     "partition.json": PARTITION,
     "forecasts.json": FORECASTS,
+    "surface.json": SURFACE,
     "federation.json": table({"nodes": whole}),
     "data_truth.json": table({}),
     "_parts.jsonl": PART,

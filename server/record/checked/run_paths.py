@@ -7,6 +7,7 @@ model.safetensors  the final model                     outcome.json    how it en
 partition.json     client sizes and label counts       report.html     the report, from `dashboards`
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
+surface.json       the error surface, for the report (only after `fedscape surface`)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
 checkpoints/       checkpoints of earlier rounds (only with run.keep_checkpoints_every)
 probes.json        what `fedscape probe` measured, by round (only if a probe was made)
@@ -116,6 +117,11 @@ class RunPaths:
     def forecasts(self) -> Path:
         """Forecasts against truth of a few clients, for the report; absent where nothing is forecast."""
         return self.path / "forecasts.json"
+
+    @property
+    def surface(self) -> Path:
+        """The error surface, for the report; absent where none was measured."""
+        return self.path / "surface.json"
 
     @property
     def report(self) -> Path:
