@@ -40,6 +40,9 @@ continues an interrupted run, and `fs.open_run(path)` reads a finished one: `.ve
 `fs.branch(path, round=20, sets=[...])` starts a run from a kept checkpoint of another one. `fs.verify(path)` plays a
 recorded run again and compares it with its record. `fs.bisect(a, b)` finds the first round in which two runs differ.
 
+`fs.explain(path)` ranks the causes that kept a run from converging, each with evidence and a change;
+`fs.try_change(path, finding)` plays the run again with it.
+
 `fs.study(scenario, factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=10)` plays arms over seeds and compares
 them: `.table()`, `.compare("fedavg", "scaffold")`, `.ranking()`. `fs.open_study(path)` reads its folder.
 
@@ -91,6 +94,8 @@ if TYPE_CHECKING:
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
     from server.rounds.observers import Snapshot
+    from simulator.explaining.explain import Explanation, explain
+    from simulator.explaining.trying import Tried, try_change
     from simulator.replay.bisect import Bisection, bisect
     from simulator.replay.branch import branch
     from simulator.replay.verify import Verification, verify
@@ -115,6 +120,7 @@ _HOME = {
     "DataError": "clients.core.errors",
     "EngineError": "clients.core.errors",
     "Examples": "clients.core.examples",
+    "Explanation": "simulator.explaining.explain",
     "FedscapeError": "clients.core.errors",
     "HeterogeneityMeasures": "clients.heterogeneity.table",
     "LocalResult": "clients.training.rules",
@@ -134,6 +140,7 @@ _HOME = {
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
     "Study": "simulator.studies.study",
+    "Tried": "simulator.explaining.trying",
     "Tuning": "simulator.tuning.tune",
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
@@ -151,6 +158,7 @@ _HOME = {
     "coordinate_median": "server.algorithms.aggregation",
     "custom_population": "clients.sources.custom",
     "describe_data": "simulator.runs.describing",
+    "explain": "simulator.explaining.explain",
     "load_scenario": "simulator.scenario.sections",
     "local_rule": "clients.training.rules",
     "momentum": "server.algorithms.transforms",
@@ -165,6 +173,7 @@ _HOME = {
     "study": "simulator.tuning.tuned_study",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
+    "try_change": "simulator.explaining.trying",
     "tune": "simulator.tuning.tune",
     "verify": "simulator.replay.verify",
     "weighted_mean": "server.algorithms.aggregation",
@@ -184,6 +193,7 @@ __all__ = [
     "DataError",
     "EngineError",
     "Examples",
+    "Explanation",
     "FedscapeError",
     "HeterogeneityMeasures",
     "LocalResult",
@@ -203,6 +213,7 @@ __all__ = [
     "StepContext",
     "StrategyError",
     "Study",
+    "Tried",
     "Tuning",
     "Uplink",
     "UserError",
@@ -220,6 +231,7 @@ __all__ = [
     "coordinate_median",
     "custom_population",
     "describe_data",
+    "explain",
     "load_scenario",
     "local_rule",
     "momentum",
@@ -234,6 +246,7 @@ __all__ = [
     "study",
     "to_toml",
     "top_k",
+    "try_change",
     "tune",
     "verify",
     "weighted_mean",

@@ -33,6 +33,7 @@ class RunData:
         scenario_text: the same as text.
         partition: the partition of the examples over the clients, or None.
         forecasts: forecasts against truth of a few clients, or None.
+        explanation: the causes that `fedscape explain` found, or None.
         problems: sentences on files that could not be read.
     """
 
@@ -46,6 +47,7 @@ class RunData:
     scenario_text: str = ""
     partition: Mapping[str, Any] | None = None
     forecasts: Mapping[str, Any] | None = None
+    explanation: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
 
     @property
@@ -101,6 +103,7 @@ def read_run(path: Path, rounds: RecordedLines | None = None) -> RunData:
         scenario_text=text,
         partition=_tried(folder.read_partition, problems),
         forecasts=_tried(folder.read_forecasts, problems),
+        explanation=_tried(folder.read_explanation, problems),
         problems=tuple(problems),
     )
 

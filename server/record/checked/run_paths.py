@@ -7,6 +7,7 @@ model.safetensors  the final model                     outcome.json    how it en
 partition.json     client sizes and label counts       report.html     the report, from `dashboards`
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
+explanation.json   the causes that `fedscape explain` found (only after it)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
 checkpoints/       checkpoints of earlier rounds (only with run.keep_checkpoints_every)
 certificate.jsonl  hashes of the state after each round (unless run.certificate is off)
@@ -110,6 +111,11 @@ class RunPaths:
     def forecasts(self) -> Path:
         """Forecasts against truth of a few clients, for the report; absent where nothing is forecast."""
         return self.path / "forecasts.json"
+
+    @property
+    def explanation(self) -> Path:
+        """The causes that `fedscape explain` found; absent before it."""
+        return self.path / "explanation.json"
 
     @property
     def report(self) -> Path:
