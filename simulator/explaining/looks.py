@@ -97,7 +97,6 @@ def _features(data: CohortData) -> dict[str, float] | None:
         "middle": float(middle),
         "high": float(high),
         "offset": float(np.median(np.abs(mean[live]) / deviation[live])),
-        "root_mean_square": float(np.sqrt((columns[:, torch.from_numpy(live)] ** 2).mean())),
     }
 
 
