@@ -72,6 +72,11 @@ gpu: $(STAMP)
 pairs: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/pairs.py
 
+# How often `fedscape explain` is right: runs with planted causes and healthy ones, the tables of docs/explaining.md. About an
+# hour on two cores; OPTIONS such as --seeds 2, --only rate_too_low or --keep FOLDER are handed on.
+causes: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/causes/measure.py $(OPTIONS)
+
 # That a change moves no number: small runs on the code of BASE and on the working tree's, compared to the last bit.
 # OPTIONS, such as --only 'algorithm-*' or --allow 'clip-norm=why', are handed on.
 BASE ?= HEAD
