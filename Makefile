@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lock check bench bench-peers gpu pairs same-records docs picture lint types contracts slow ray federation mutants \
+.PHONY: run test lock check bench bench-peers gpu pairs causes same-records docs picture lint types contracts slow ray federation mutants \
 	dashboards observe clean
 
 run: $(STAMP)
