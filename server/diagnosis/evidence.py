@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import F64, Array
-from server.convergence.facts import facts_of
+from server.convergence.facts import facts_of, shown
 from server.convergence.noise import deviation
 
 Line = Mapping[str, Any]
@@ -125,6 +125,22 @@ class Evidence:
         """What a change of the loss is compared with: the fall so far, or the loss itself where it hardly fell, > 0."""
         first = abs(float(self.loss[0])) if len(self.loss) else 0.0
         return max(self.gained, 0.02 * first, 1e-12)
+
+    @cached_property
+    def shortfall(self) -> float:
+        """The share of the way from the first validation loss to the reference's that is left; 0 where unknown."""
+        reference, losses = self.looks.get("reference_loss"), self.series("validation_loss")[1]
+        if reference is None or not len(losses) or losses[0] <= reference:
+            return 0.0
+        return float(max(0.0, (np.median(losses[-NEWEST:]) - reference) / (losses[0] - reference)))
+
+    @property
+    def short_words(self) -> tuple[str, ...]:
+        """A clause on how far the run is from the reference; none where it reaches it."""
+        if self.shortfall <= 0:
+            return ()
+        here, there = float(np.median(self.series("validation_loss")[1][-NEWEST:])), self.looks["reference_loss"]
+        return (f"validation loss is {shown(here)}, and other models reach {shown(there)} on a pooled sample",)
 
     def trial(self, place: str, name: str) -> Mapping[str, float] | None:
         """Return a trial from the start or the end of the run; None where it was not played."""

@@ -84,14 +84,6 @@ def reweigh(e: Evidence) -> Change:
     )
 
 
-def shortfall(e: Evidence) -> float:
-    """Return the share of the way from the first validation loss to the reference's that is left; 0 where unknown."""
-    reference, losses = e.looks.get("reference_loss"), e.series("validation_loss")[1]
-    if reference is None or not len(losses) or losses[0] <= reference:
-        return 0.0
-    return float(max(0.0, (np.median(losses[-5:]) - reference) / (losses[0] - reference)))
-
-
 def settled(e: Evidence) -> float:
     """Return 1 for a curve whose last fifth no longer falls, down to 0 for one that still does."""
     values = e.loss
@@ -110,7 +102,7 @@ def model_too_small(e: Evidence) -> Sign:
     generalisation = (float(np.median(validation[-5:])) - training) / e.scale
     fits_no_better = 1.0 - max(0.0, generalisation) / 0.25
     restless = max(e.gain("end", "half_rate"), e.gain("end", "full_batch"), e.gain("end", "larger_cohort"))
-    strength = shortfall(e) / SHORT * max(0.0, fits_no_better) * max(0.2, settled(e)) * max(0.0, 1.0 - gap(e) / 0.15)
+    strength = e.shortfall / SHORT * max(0.0, fits_no_better) * max(0.2, settled(e)) * max(0.0, 1.0 - gap(e) / 0.15)
     strength *= max(0.0, 1.0 - restless / 0.2)
     reference = e.looks.get("reference_loss") or math.nan
     words = (

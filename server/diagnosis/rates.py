@@ -16,7 +16,7 @@ FIRST_RISE = 0.05
 """Share of the first loss by which an eighth of the rate must be better in the first round."""
 END_GAIN = 0.02
 """Share of what was gained by which half the rate must be better in one round at the end."""
-LINEAR = 2.0
+LINEAR = 1.8
 """Times the first round's fall that eight times the rate must gain: a linear response would give 7."""
 STILL = 0.05
 """Share of what was gained that as many rounds again would gain with the doubled (undecayed, unclipped) steps."""
@@ -24,6 +24,8 @@ RISEN = 0.5
 """Share of what was ever gained by which the loss ends above its start."""
 STEEP, HALF = 0.02, 0.5
 """Share of what was gained by which the loss fell each round before the decay, and the factor that is a decay."""
+SHORT = 0.03
+"""Share of the way from the first loss to the reference's that is left."""
 CLIPPED = 0.3
 """Share of clients whose gradients must exceed the bound."""
 
@@ -88,10 +90,11 @@ def rate_too_low(e: Evidence) -> Sign:
         return NOTHING
     response = much["gain"] / -own["change"]
     ahead = e.gain("end", "fourfold_rate") * e.rounds
-    strength = min(response / LINEAR, ahead / STILL)
+    strength = min(response / LINEAR, max(ahead / STILL, e.shortfall / SHORT))
     words = (
         f"in the first round eight times the rate lowers the training loss {1 + response:.1f} times as far",
-        f"at the end four times the rate gains {shown(e.gain('end', 'double_rate') * e.scale)} a round more",
+        f"at the end four times the rate gains {shown(e.gain('end', 'fourfold_rate') * e.scale)} a round more",
+        *e.short_words,
     )
     return Sign(strength, words)
 
@@ -152,11 +155,15 @@ def clipping_dominates(e: Evidence) -> Sign:
     norms = np.asarray(e.columns.get("gradient_norm", ()), np.float64)
     share = float(np.mean(norms > bound)) if bound is not None and len(norms) else 1.0
     ahead = e.gain("end", "unclipped") * e.rounds
+    own, free = e.trial("start", "own"), e.trial("start", "unclipped")
+    first = free["gain"] / abs(own["change"]) if own and free and own["change"] < 0 < free["gain"] else 0.0
     words = (
         f"{share:.0%} of the clients have gradients above the bound",
+        f"in the first round the training loss falls {1 + first:.1f} times as far without clipping",
         f"at the end a round without clipping gains {shown(e.gain('end', 'unclipped') * e.scale)} more",
+        *e.short_words,
     )
-    return Sign(min(ahead / STILL, share / CLIPPED), words)
+    return Sign(min(max(ahead / STILL, min(first / LINEAR, e.shortfall / SHORT)), share / CLIPPED), words)
 
 
 def no_clipping(e: Evidence) -> Change:

@@ -97,7 +97,9 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation("quarter_work", ("end",), _quarter),
     Variation("full_batch", ("end",), _full_batch, applies=lambda o: o.batch_size != "full" or o.gradient_noise > 0),
     Variation("larger_cohort", ("end",), cohort=4),
-    Variation("unclipped", ("end",), _unclipped, applies=lambda o: o.clip_norm is not None or o.clip_value is not None),
+    Variation(
+        "unclipped", ("start", "end"), _unclipped, applies=lambda o: o.clip_norm is not None or o.clip_value is not None
+    ),
     Variation("undecayed", ("end",), _undecayed, applies=lambda o: o.schedule.kind != "constant"),
 )
 """Every trial; the one without a change first."""

@@ -136,8 +136,9 @@ def scores(found: Sequence[Result]) -> list[list[str]]:
             *[_share(_right(r, 3) for r in level) for level in levels], _share(_right(r, 3) for r in of),
             f"{sum(_right(r, 1) for r in of) / named:.0%}" if named else "–",
         ])  # fmt: skip
-    return [*rows, ["**all**", f"{sum(r.case.cause != 'healthy' for r in found)}", f"{len(harmful)}",
-                    _share(_right(r, 1) for r in harmful), "", "", "", _share(_right(r, 3) for r in harmful), ""]]  # fmt: skip
+    planted = sum(r.case.cause != "healthy" for r in found)
+    first_place, first_three = (_share(_right(r, most) for r in harmful) for most in (1, 3))
+    return [*rows, ["**all**", f"{planted}", f"{len(harmful)}", first_place, "", "", "", first_three, ""]]
 
 
 def _share(values: Iterable[bool]) -> str:
