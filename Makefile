@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lock check bench bench-peers gpu pairs same-records docs picture lint types contracts slow ray federation mutants \
+.PHONY: run test lock check bench bench-peers gpu pairs causes same-records docs picture lint types contracts slow ray federation mutants \
 	dashboards observe clean
 
 run: $(STAMP)
@@ -72,6 +72,11 @@ gpu: $(STAMP)
 # What every fault of the built-in scenarios did, over ten seeds: the table of docs/what-faults-do.md.
 pairs: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/pairs.py
+
+# How often `fedscape explain` is right: runs with planted causes and healthy ones, the tables of docs/explaining.md. About an
+# hour on two cores; OPTIONS such as --seeds 2, --only rate_too_low or --keep FOLDER are handed on.
+causes: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/causes/measure.py $(OPTIONS)
 
 # That a change moves no number: small runs on the code of BASE and on the working tree's, compared to the last bit.
 # OPTIONS, such as --only 'algorithm-*' or --allow 'clip-norm=why', are handed on.

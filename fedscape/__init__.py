@@ -42,6 +42,9 @@ recorded run again and compares it with its record. `fs.bisect(a, b)` finds the 
 
 `fs.surface(path)` measures the loss over a plane of parameters, with the server's path and the clients' ends.
 
+`fs.explain(path)` ranks the causes that kept a run from converging, each with evidence and a change;
+`fs.try_change(path, finding)` plays the run again with it.
+
 `fs.study(scenario, factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=10)` plays arms over seeds and compares
 them: `.table()`, `.compare("fedavg", "scaffold")`, `.ranking()`. `fs.open_study(path)` reads its folder.
 
@@ -93,6 +96,8 @@ if TYPE_CHECKING:
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
     from server.rounds.observers import Snapshot
+    from simulator.explaining.explain import Explanation, explain
+    from simulator.explaining.trying import Tried, try_change
     from simulator.probes.probe import probe
     from simulator.probes.result import Probes
     from simulator.replay.bisect import Bisection, bisect
@@ -121,6 +126,7 @@ _HOME = {
     "DataError": "clients.core.errors",
     "EngineError": "clients.core.errors",
     "Examples": "clients.core.examples",
+    "Explanation": "simulator.explaining.explain",
     "FedscapeError": "clients.core.errors",
     "HeterogeneityMeasures": "clients.heterogeneity.table",
     "LocalResult": "clients.training.rules",
@@ -142,6 +148,7 @@ _HOME = {
     "StrategyError": "clients.core.errors",
     "Study": "simulator.studies.study",
     "Surface": "simulator.surface.result",
+    "Tried": "simulator.explaining.trying",
     "Tuning": "simulator.tuning.tune",
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
@@ -159,6 +166,7 @@ _HOME = {
     "coordinate_median": "server.algorithms.aggregation",
     "custom_population": "clients.sources.custom",
     "describe_data": "simulator.runs.describing",
+    "explain": "simulator.explaining.explain",
     "load_scenario": "simulator.scenario.sections",
     "local_rule": "clients.training.rules",
     "momentum": "server.algorithms.transforms",
@@ -175,6 +183,7 @@ _HOME = {
     "surface": "simulator.surface.measuring",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
+    "try_change": "simulator.explaining.trying",
     "tune": "simulator.tuning.tune",
     "verify": "simulator.replay.verify",
     "weighted_mean": "server.algorithms.aggregation",
@@ -194,6 +203,7 @@ __all__ = [
     "DataError",
     "EngineError",
     "Examples",
+    "Explanation",
     "FedscapeError",
     "HeterogeneityMeasures",
     "LocalResult",
@@ -215,6 +225,7 @@ __all__ = [
     "StrategyError",
     "Study",
     "Surface",
+    "Tried",
     "Tuning",
     "Uplink",
     "UserError",
@@ -232,6 +243,7 @@ __all__ = [
     "coordinate_median",
     "custom_population",
     "describe_data",
+    "explain",
     "load_scenario",
     "local_rule",
     "momentum",
@@ -248,6 +260,7 @@ __all__ = [
     "surface",
     "to_toml",
     "top_k",
+    "try_change",
     "tune",
     "verify",
     "weighted_mean",

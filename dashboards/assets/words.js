@@ -23,6 +23,28 @@ function reachedOf(view) {
   return el("section", { class: "card reached", id: "reached" }, el("table", {}, el("tbody", {}, rows)));
 }
 
+// Why the run went as it did: causes with evidence, and what to try.
+function explanationOf({ explanation }) {
+  if (!explanation) return null;
+  const causes = explanation.findings.map((one) =>
+    el(
+      "li",
+      {},
+      el("b", {}, one.title),
+      el("ul", {}, one.evidence.map((clause) => el("li", {}, clause))),
+      one.clients.length ? el("p", { class: "help" }, `Clients: ${one.clients.join(", ")}`) : null,
+      one.try ? el("p", { class: "try" }, `Try: ${one.try}`, one.sets ? el("code", {}, one.sets) : null) : null,
+    ),
+  );
+  return el(
+    "section",
+    { class: "card why", id: "why" },
+    el("h3", {}, "Why"),
+    causes.length ? el("ol", {}, causes) : el("p", {}, "No cause was found that kept this run from its best."),
+    el("p", { class: "help" }, explanation.source),
+  );
+}
+
 // What was guessed, filled or dropped when the data were read.
 function noticesOf({ notices }) {
   if (!notices || !notices.length) return null;

@@ -34,6 +34,7 @@ class RunData:
         partition: the partition of the examples over the clients, or None.
         forecasts: forecasts against truth of a few clients, or None.
         surface: the error surface, or None.
+        explanation: the causes that `fedscape explain` found, or None.
         problems: sentences on files that could not be read.
     """
 
@@ -48,6 +49,7 @@ class RunData:
     partition: Mapping[str, Any] | None = None
     forecasts: Mapping[str, Any] | None = None
     surface: Mapping[str, Any] | None = None
+    explanation: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
 
     @property
@@ -104,6 +106,7 @@ def read_run(path: Path, rounds: RecordedLines | None = None) -> RunData:
         partition=_tried(folder.read_partition, problems),
         forecasts=_tried(folder.read_forecasts, problems),
         surface=_tried(folder.read_surface, problems),
+        explanation=_tried(folder.read_explanation, problems),
         problems=tuple(problems),
     )
 

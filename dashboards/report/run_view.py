@@ -10,6 +10,7 @@ from typing import Any
 from dashboards.report import round_series, run_text
 from dashboards.report.city_view import city_view, event_rows
 from dashboards.report.client_grid import METRICS, client_grid
+from dashboards.report.explanation_view import explanation_view
 from dashboards.report.forecast_view import forecast_view
 from dashboards.report.formats import count, is_number, number, share
 from dashboards.report.run_data import RunData
@@ -106,6 +107,7 @@ def run_view(
         ],
         "forecasts": forecasts,
         "surface": surface,
+        "explanation": explanation_view(run),
         "scenario_text": run.scenario_text,
         "versions": dict(run.versions),
     } | ({} if city is None else {"city": city})

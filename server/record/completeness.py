@@ -204,7 +204,15 @@ def _in_words(spans: Sequence[tuple[int, int]]) -> str:
 def unsealed_files(folder: RunFolder) -> list[str]:
     """Return the names of JSON files without a checksum, in a run whose lines have links."""
     found = []
-    for path in (folder.environment, folder.outcome, folder.partition, folder.truth, folder.forecasts, folder.surface):
+    for path in (
+        folder.environment,
+        folder.outcome,
+        folder.partition,
+        folder.truth,
+        folder.forecasts,
+        folder.surface,
+        folder.explanation,
+    ):
         with suppress(RunFolderError):
             read = read_json(path)
             found += [path.name] if read is not None and not read[1] else []

@@ -252,6 +252,22 @@ class RunFolder(RunPaths):
         """
         return _read_json(self.surface)
 
+    def write_explanation(self, explanation: Mapping[str, Any]) -> None:
+        """Write the causes that were found, as `simulator.explaining` makes them.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        write_json(self.explanation, explanation, indent=True)
+
+    def read_explanation(self) -> dict[str, Any] | None:
+        """Return the content of explanation.json; None where it is absent.
+
+        Raises:
+            RunFolderError: it cannot be read, or is damaged.
+        """
+        return _read_json(self.explanation)
+
     def truncate(self, last_round: int) -> int | None:
         """Cut the record back to `last_round`: rounds, events, client rows and the outcome.
 
@@ -271,6 +287,7 @@ class RunFolder(RunPaths):
             self.outcome.unlink(missing_ok=True)
             self.forecasts.unlink(missing_ok=True)
             self.surface.unlink(missing_ok=True)
+            self.explanation.unlink(missing_ok=True)
             self.events.touch()
         self.parameters.truncate(last_round)
         self.kept_checkpoints.truncate(last_round)

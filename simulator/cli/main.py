@@ -20,6 +20,7 @@ from simulator.cli.study import playing, replay
 from simulator.cli.study.surface import surface
 from simulator.cli.study.tune import tune
 from simulator.cli.usage import usage_line
+from simulator.cli.why.explain import explain
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_MISTAKE", "EXIT_OK", "app", "main"]
 
@@ -30,7 +31,8 @@ LAST_PANEL = "Export and observe"
 
 COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Run": (running.run, running.resume, federation.federate, federation.certs),
-    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch, replay.probe, surface),
+    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch),
+    "Explain": (explain, replay.probe, surface),
     "Compare": (playing.study, tune, replay.branch, replay.verify, replay.bisect),
     LAST_PANEL: (sinks.export, observing.observe),
 }

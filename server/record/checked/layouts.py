@@ -272,6 +272,20 @@ SURFACE = table(
 )
 """surface.json."""
 
+_CHANGE = table({"sets": table({}), "words": text}, {"from_start": flag})
+EXPLANATION = table(
+    {
+        "findings": list_of(
+            table(
+                {"kind": text, "title": text, "strength": number, "evidence": list_of(text)},
+                {"change": maybe(_CHANGE), "clients": list_of(text), "because_of": text},
+            )
+        )
+    },
+    {"strengths": _NUMBERS, "blind": list_of(text), "seconds": number, "share": maybe(number)},
+)
+"""explanation.json."""
+
 _FILE = table({"name": text, "size": whole, "crc32": whole})
 MANIFEST = table(
     {
@@ -296,6 +310,7 @@ LAYOUTS: Mapping[str, Shape] = {
     "partition.json": PARTITION,
     "forecasts.json": FORECASTS,
     "surface.json": SURFACE,
+    "explanation.json": EXPLANATION,
     "federation.json": table({"nodes": whole}),
     "data_truth.json": table({}),
     "_parts.jsonl": PART,

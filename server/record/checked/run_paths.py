@@ -8,6 +8,7 @@ partition.json     client sizes and label counts       report.html     the repor
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
 surface.json       the error surface, for the report (only after `fedscape surface`)
+explanation.json   the causes that `fedscape explain` found (only after it)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
 checkpoints/       checkpoints of earlier rounds (only with run.keep_checkpoints_every)
 probes.json        what `fedscape probe` measured, by round (only if a probe was made)
@@ -122,6 +123,11 @@ class RunPaths:
     def surface(self) -> Path:
         """The error surface, for the report; absent where none was measured."""
         return self.path / "surface.json"
+
+    @property
+    def explanation(self) -> Path:
+        """The causes that `fedscape explain` found; absent before it."""
+        return self.path / "explanation.json"
 
     @property
     def report(self) -> Path:

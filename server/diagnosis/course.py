@@ -1,0 +1,98 @@
+"""Causes in the course of the run: too few rounds, concept drift."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from clients.core.arrays import F64
+from server.convergence.facts import label_of, shown
+from server.convergence.noise import deviation, direction
+from server.diagnosis.evidence import Evidence
+from server.diagnosis.finding import NOTHING, Change, Sign
+
+FALL = 0.05
+"""Share of what was gained that the last fifth of the rounds gained."""
+LEFT = 0.04
+"""Share of what was gained that is left to gain at the present slowing down."""
+JUMP, CLEAR = 0.06, 4.0
+"""Share of what was gained that a drift lost, and deviations of the noise before it."""
+
+
+def too_few_rounds(e: Evidence) -> Sign:
+    """The loss still falls at the end, beyond its noise."""
+    values = e.loss
+    if len(values) < 4 or e.diverged:
+        return NOTHING
+    fifth = max(1, len(values) // 5)
+    before, after = values[-2 * fifth : -fifth], values[-fifth:]
+    fell = float(np.median(before) - np.median(after))
+    clear = math.inf if direction(values.tolist()) < 0 else fell / max(2.0 * e.noise / math.sqrt(fifth), 1e-12)
+    left = _left(values)
+    words = (
+        f"{label_of(e.loss_name)} fell by {shown(fell)} in the last fifth of the rounds, "
+        f"{fell / e.scale:.0%} of all it gained",
+        f"at the pace at which it slows down, {shown(left)} is left",
+    )
+    return Sign(min(max(fell / FALL, left / LEFT) / e.scale, clear), words)
+
+
+def _left(values: F64) -> float:
+    """Return how far a loss still falls if each third of its rounds brings the same share of the third before; >= 0."""
+    if len(values) < 6:
+        return float(max(values[-2] - values[-1], 0.0))
+    third = len(values) // 3
+    width = max(1, third // 4)
+    ends = [
+        float(np.median(values[max(0, at - width) : at]))
+        for at in (len(values) - 2 * third, len(values) - third, len(values))
+    ]
+    first, second = ends[0] - ends[1], ends[1] - ends[2]
+    if first <= 0 or second <= 0:
+        return max(second, 0.0)
+    share = min(second / first, 0.8)
+    return second * share / (1.0 - share)
+
+
+def more_rounds(e: Evidence) -> Change:
+    """Return three times the rounds."""
+    return Change({"run.rounds": 3 * max(1, e.rounds)}, "run three times as many rounds", from_start=False)
+
+
+def concept_drift(e: Evidence) -> Sign:
+    """The loss jumps where a drift of the scenario begins, or where every client's loss jumps at once."""
+    starts = drift_starts(e)
+    rounds, values = e.series(e.loss_name)
+    best = NOTHING
+    for name, start in starts.items():
+        before, after = values[(rounds < start) & (rounds >= start - 8)], values[rounds >= start]
+        if not len(before) or not len(after):
+            continue
+        rise = float(after[: max(3, len(after) // 2)].max() - np.median(before))
+        last = float(np.median(after[-3:]) - np.median(before))
+        words = (
+            f"{label_of(e.loss_name)} rose by {shown(rise)} after the drift '{name}' began in round {start:.0f}",
+            f"at the end it is {shown(abs(last))} {'above' if last > 0 else 'below'} its value before",
+        )
+        noise = deviation(before.tolist())
+        found = Sign(min(rise / e.scale / JUMP, rise / max(CLEAR * noise, 1e-12), 10.0), words)
+        best = found if found.strength > best.strength else best
+    return best
+
+
+def drift_starts(e: Evidence) -> dict[str, float]:
+    """Return the round after which each concept drift of the scenario begins, by name; those in hours left out."""
+    drifts = e.get("drifts") or {}
+    return {
+        name: float(d.get("start", 0.0))
+        for name, d in drifts.items()
+        if d.get("unit", "rounds") == "rounds" and d.get("strength", 1.0)
+    }
+
+
+def follow_drift(e: Evidence) -> Change:
+    """Return more rounds after the drift."""
+    return Change(
+        {"run.rounds": 2 * max(1, e.rounds)}, "train on after the drift, or start again from it", from_start=False
+    )

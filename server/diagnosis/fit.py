@@ -1,0 +1,202 @@
+"""Causes in how model, loss and data fit: scales, classes, size of the model, overfitting, tails of the errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from server.convergence.facts import shown
+from server.diagnosis.evidence import Evidence
+from server.diagnosis.federation import gap
+from server.diagnosis.finding import NOTHING, Change, Sign
+
+SPREAD, OFFSET = 5.0, 8.0
+"""Times that the largest features' deviation exceeds the median, and that means exceed deviations."""
+RATIO, MISSED = 8.0, 0.2
+"""Times that the most common class exceeds the rarest, and by how much its recall exceeds that of rare ones."""
+RISE = 0.05
+"""Share of what was gained that validation loss rose again."""
+SHORT = 0.06
+"""Share of the way from the first loss to the reference's that a model too small leaves."""
+TAILS = 1.8
+"""Root mean squared over mean absolute error; 1.25 for normal errors."""
+
+
+def badly_scaled(e: Evidence) -> Sign:
+    """Some features are much larger than others, or far from 0."""
+    found = e.looks.get("features")
+    if found is None or found["number"] < 2:
+        return NOTHING
+    spread = max(found["high"] / max(found["middle"], 1e-30), math.sqrt(found["high"] / max(found["low"], 1e-30)) / 4)
+    words = (
+        f"the deviations of features range from {shown(found['low'])} to {shown(found['high'])} (5% and "
+        f"95%), median {shown(found['middle'])}",
+    )
+    if found["offset"] / OFFSET > spread / SPREAD:
+        words = (f"features lie {found['offset']:.0f} deviations from 0",)
+    return Sign(min(max(spread / SPREAD, found["offset"] / OFFSET), 10.0), words)
+
+
+def normalise(e: Evidence) -> Change:
+    """Return standardised features."""
+    return Change(
+        {"features.normalise": "federation"}, "standardise the features by the federation's means and deviations"
+    )
+
+
+def class_imbalance(e: Evidence) -> Sign:
+    """Rare classes are hardly found, common ones are."""
+    if e.labels is None:
+        return NOTHING
+    counts = np.asarray(e.labels, np.float64).sum(0)
+    held = counts > 0
+    recalls = _recalls(e)
+    if recalls is None or held.sum() < 2:
+        return NOTHING
+    ratio = float(counts[held].max() / counts[held].min())
+    rare = held & (counts < counts[held].mean() / 2)
+    common = held & ~rare
+    if not rare.any() or not common.any():
+        return NOTHING
+    missed = float(np.nanmean(recalls[common]) - np.nanmean(recalls[rare]))
+    words = (
+        f"the most common class has {ratio:.0f} times the examples of the rarest",
+        f"{np.nanmean(recalls[rare]):.0%} of the rare classes' validation examples are found, "
+        f"{np.nanmean(recalls[common]):.0%} of the others'",
+    )
+    return Sign(min(ratio / RATIO, missed / MISSED, 10.0), words)
+
+
+def _recalls(e: Evidence) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+    found = [line["class_accuracy"] for line in e.lines[-5:] if line.get("class_accuracy")]
+    if not found:
+        return None
+    values = np.array([[math.nan if v is None else v for v in row] for row in found], np.float64)
+    return np.asarray(values.mean(0), np.float64)
+
+
+def reweigh(e: Evidence) -> Change:
+    """Return class weights."""
+    return Change(
+        {"local.class_weights": "inverse", "local.weights_from": "federation"},
+        "weigh classes by the inverse of their examples",
+    )
+
+
+def settled(e: Evidence) -> float:
+    """Return 1 for a curve whose last fifth no longer falls, down to 0 for one that still does."""
+    values = e.loss
+    if len(values) < 10:
+        return 0.0
+    fifth = max(2, len(values) // 5)
+    fell = float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
+    return float(np.clip(1.5 - fell / e.scale / 0.04, 0.0, 1.0))
+
+
+def model_too_small(e: Evidence) -> Sign:
+    """The run has settled, training and validation loss agree, and a reference does better on the same examples."""
+    validation, training = e.series("validation_loss")[1], e.objective("end")
+    if not len(validation) or not math.isfinite(training) or e.diverged:
+        return NOTHING
+    generalisation = (float(np.median(validation[-5:])) - training) / e.scale
+    fits_no_better = 1.0 - max(0.0, generalisation) / 0.25
+    restless = max(e.gain("end", "half_rate"), e.gain("end", "full_batch"), e.gain("end", "larger_cohort"))
+    strength = e.shortfall / SHORT * max(0.0, fits_no_better) * max(0.2, settled(e)) * max(0.0, 1.0 - gap(e) / 0.15)
+    strength *= max(0.0, 1.0 - restless / 0.2)
+    reference = e.looks.get("reference_loss") or math.nan
+    words = (
+        f"training loss {shown(training)} and validation loss {shown(float(np.median(validation[-5:])))} agree",
+        f"trees and linear models, trained on a pooled sample, reach a validation loss of {shown(reference)}",
+        f"the model has {e.looks.get('parameters', 0):,} parameters",
+    )
+    return Sign(strength, words)
+
+
+def larger_model(e: Evidence) -> Change:
+    """Return a wider model."""
+    hidden = e.get("model.hidden")
+    if isinstance(hidden, list) and hidden:
+        return Change({"model.hidden": [4 * w for w in hidden]}, "take a wider model")
+    if isinstance(hidden, int):
+        return Change({"model.hidden": 4 * hidden}, "take a wider model")
+    channels = e.get("model.channels")
+    if isinstance(channels, list):
+        return Change({"model.channels": [4 * c for c in channels]}, "take a wider model")
+    return Change({"model.kind": "mlp"}, "take a larger model")
+
+
+def overfitting(e: Evidence) -> Sign:
+    """Validation loss rose after its best while training loss fell on."""
+    rounds, values = e.series("validation_loss")
+    if len(values) < 10 or e.diverged:
+        return NOTHING
+    at = int(np.argmin(values))
+    rise = float(np.median(values[-5:]) - values[at])
+    before, after = _training(e, 0, rounds[at]), _training(e, rounds[at], math.inf)
+    training = e.objective("end")
+    apart = float(values[-5:].mean() - training) / e.scale if math.isfinite(training) else 0.1
+    falls = after < before or not math.isfinite(after)
+    strength = min(rise / e.scale / RISE, apart / 0.1) if falls and at < len(values) - 5 else 0.0
+    words = (
+        f"validation loss rose from its best {shown(float(values[at]))} in round {rounds[at]:.0f} to "
+        f"{shown(float(np.median(values[-5:])))}",
+        f"training loss fell to {shown(training if math.isfinite(training) else after)}",
+    )
+    return Sign(min(strength, 10.0), words)
+
+
+def _training(e: Evidence, first: float, last: float) -> float:
+    rounds, values = e.series("train_loss")
+    chosen = values[(rounds > first) & (rounds <= last)][-5:]
+    return float(np.median(chosen)) if len(chosen) else math.nan
+
+
+def regularise(e: Evidence) -> Change:
+    """Return weight decay."""
+    l2 = float(e.get("local.l2") or 0.0)
+    return Change({"local.l2": max(10 * l2, 0.003)}, "add weight decay, or stop at the best round")
+
+
+def model_too_large(e: Evidence) -> Sign:
+    """It overfits, and it has more parameters than there are training examples."""
+    found = overfitting(e)
+    examples, parameters = (
+        int(e.started.get("examples") or 0),
+        int(e.looks.get("parameters") or e.started.get("parameters") or 0),
+    )
+    if not examples:
+        return NOTHING
+    words = (*found.evidence, f"{parameters:,} parameters for {examples:,} training examples")
+    return Sign(min(0.9 * found.strength, parameters / examples), words)
+
+
+def smaller_model(e: Evidence) -> Change:
+    """Return a narrower model."""
+    hidden = e.get("model.hidden")
+    if isinstance(hidden, list) and hidden:
+        return Change({"model.hidden": [max(2, w // 4) for w in hidden]}, "take a narrower model")
+    if isinstance(hidden, int):
+        return Change({"model.hidden": max(2, hidden // 4)}, "take a narrower model")
+    return regularise(e)
+
+
+def wrong_loss(e: Evidence) -> Sign:
+    """Squared errors have heavy tails: a few examples make most of the loss."""
+    squared, absolute = e.series("validation_error")[1], e.series("validation_mae")[1]
+    if not len(absolute) or not len(squared) or absolute[-1] <= 0:
+        return NOTHING
+    ratio = float(np.median(squared[-5:]) / np.median(absolute[-5:]))
+    targets = e.looks.get("targets") or {}
+    tails = targets.get("deviation", 0.0) / max(targets.get("quartiles", math.inf), 1e-30)
+    words = (
+        f"the root mean squared error is {ratio:.1f} times the mean absolute error: few examples make most of the loss",
+    )
+    return Sign(max(ratio / TAILS, min(tails / 2.0, 1.5 * ratio / TAILS)), words)
+
+
+def robust_loss(e: Evidence) -> Change:
+    """Return what to do about heavy tails."""
+    return Change(
+        {"local.clip_norm": 1.0}, "bound the influence of single examples: clip gradients, or clean the targets"
+    )

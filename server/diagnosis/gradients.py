@@ -1,0 +1,98 @@
+"""Causes in the gradients: noise, vanishing and exploding norms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from server.convergence.facts import shown
+from server.diagnosis.evidence import Evidence
+from server.diagnosis.finding import NOTHING, Change, Sign
+
+NOISE_GAIN = 0.004
+"""Share of what was gained that full batches gain in one round at the end."""
+MOSTLY = 0.6
+"""Share of the gain of half the rate that full batches must have."""
+RATIO = 20.0
+"""Times that the last layer's relative gradient exceeds the first's."""
+LEARNT = 0.25
+"""Share of the first loss that a run with vanishing gradients gains at most."""
+SPIKE = 30.0
+"""Times the median of the early rounds' largest gradient norm."""
+
+
+def noise_floor(e: Evidence) -> Sign:
+    """Steps without noise gain in one round, about as much as smaller ones do."""
+    gain, half = e.gain("end", "full_batch"), e.gain("end", "half_rate")
+    strength = min(gain / NOISE_GAIN, gain / max(MOSTLY * half, 1e-12))
+    words = (f"one more round of full batches ends {shown(gain * e.scale)} lower than one of mini-batches",)
+    return Sign(min(strength, 10.0), words)
+
+
+def less_noise(e: Evidence) -> Change:
+    """Return larger batches, or no added noise."""
+    if float(e.get("local.gradient_noise") or 0.0) > 0:
+        return Change({"local.gradient_noise": 0.0}, "add no noise to gradients")
+    size = e.get("local.batch_size")
+    bigger = 4 * size if isinstance(size, int) else "full"
+    return Change({"local.batch_size": bigger}, "take batches four times as large, or let the rate decay")
+
+
+def _relative(e: Evidence) -> list[float]:
+    """Return each weight matrix's gradient norm over its norm at the start, in the model's order."""
+    found = e.looks.get("start", {}).get("gradients")
+    if found is None:
+        return []
+    return [norm / found["weights"][name] for name, norm in found["layers"].items() if found["weights"][name] > 0]
+
+
+def vanishing(e: Evidence) -> Sign:
+    """The first layers' gradients are far smaller than the last's, and the run learnt little."""
+    sizes = _relative(e)
+    if len(sizes) < 3 or not len(e.loss):
+        return NOTHING
+    ratio = max(sizes[-2:]) / max(min(sizes[: len(sizes) // 2 + 1]), 1e-30)
+    learnt = e.gained / max(abs(float(e.loss[0])), 1e-12)
+    strength = min(math.log(max(ratio, 1.0)) / math.log(RATIO), LEARNT / max(learnt, 1e-3))
+    words = (
+        f"at the start the gradient relative to the weights is {ratio:.2g} times smaller in the first layers than "
+        "in the last",
+        f"the loss fell by {learnt:.0%} of its first value",
+    )
+    return Sign(min(strength, 10.0), words)
+
+
+def better_signal(e: Evidence) -> Change:
+    """Return ReLU with He's initialisation."""
+    if e.get("model.activation") in ("sigmoid", "tanh"):
+        return Change({"model.activation": "relu", "model.initialisation": "he"}, "take ReLU with He's initialisation")
+    return Change({"model.norm": "group"}, "normalise each layer, or take fewer layers")
+
+
+def exploding(e: Evidence) -> Sign:
+    """A local gradient is far larger than in the early rounds, or than the weights at the start."""
+    norms = e.series("largest_gradient_norm")[1]
+    start = e.looks.get("start", {}).get("gradients")
+    found = NOTHING
+    if len(norms) >= 4:
+        early = float(np.median(norms[:5]))
+        ratio = float(norms.max() / max(early, 1e-30))
+        found = Sign(
+            ratio / SPIKE,
+            (f"the largest gradient norm grew to {shown(float(norms.max()))}, {ratio:.0f} times its early median",),
+        )
+    total = math.sqrt(sum(v**2 for v in start["weights"].values())) if start is not None else 0.0
+    if start is not None and total > 0:  # weights of 0, as of a linear model, are no scale
+        steep = start["mean_norm"] / total
+        if steep / 3.0 > found.strength:
+            words = f"at the start the gradient is {steep:.1f} times as large as the weights"
+            found = Sign(steep / 3.0, (words,))
+    return Sign(min(found.strength, 10.0), found.evidence)
+
+
+def clip(e: Evidence) -> Change:
+    """Return a bound at the early median of the norms."""
+    norms = e.series("largest_gradient_norm")[1]
+    bound = float(f"{np.median(norms[:5]):.2g}") if len(norms) else 1.0
+    return Change({"local.clip_norm": bound}, "clip gradients by their norm")

@@ -1,0 +1,1 @@
+"""The commands that say why a run went as it did."""

@@ -1,0 +1,100 @@
+"""The command that explains a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clients.core.errors import UserError, listed
+from simulator.cli.exit_codes import EXIT_INTERRUPTED
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
+
+if TYPE_CHECKING:
+    from server.diagnosis.finding import Finding
+    from simulator.explaining.explain import Explanation
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)],
+    try_it: Annotated[
+        bool, typer.Option("--try", help="Play the run again with the suggested change, and say whether it helped.")
+    ] = False,
+    cause: Annotated[
+        str | None,
+        typer.Option("--cause", metavar="KIND", help="The cause whose change --try plays.", show_default="the first"),
+    ] = None,
+    record_only: Annotated[
+        bool, typer.Option("--record-only", help="Read the record alone: no data are made and nothing is trained.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="The folder of the run of --try.", show_default="RUN-CAUSE"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+) -> None:
+    """Say why a run did not converge as it should: causes with evidence, the most likely first, and what to try.
+
+    Looks at data and gradients of up to 50 clients and plays about ten rounds from the first and the last model.
+    The run's report shows the result.
+
+    Examples:
+    $ fedscape explain runs/A
+    $ fedscape explain runs/A --try
+    $ fedscape explain runs/A --try --cause rate_too_high
+    """
+    with without_collections():
+        from dashboards.report.report import write_report
+        from simulator.explaining.explain import as_table
+        from simulator.explaining.explain import explain as find
+
+    found = find(run, looks=not record_only)
+    print(json.dumps(as_table(found), indent=2) if as_json else found)
+    report = write_report([run])
+    if not as_json:
+        print(f"report: {report}")
+    if try_it:
+        _try(run, found, cause, out)
+
+
+def _try(run: Path, found: Explanation, cause: str | None, out: Path | None) -> None:
+    from simulator.cli.console import ConsoleObserver
+    from simulator.explaining.trying import try_change
+
+    finding = _chosen(found, cause)
+    if finding is None:
+        print("Nothing to try.")
+        return
+    with two_step_interrupt() as stop_asked:
+        stopped = False
+
+        def asked() -> bool:
+            nonlocal stopped
+            stopped = stopped or stop_asked()
+            return stopped
+
+        tried = try_change(run, finding, out=out, observers=[ConsoleObserver()], stop_asked=asked)
+    print(tried)
+    print(f"run with the change: {tried.path}")
+    if stopped:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _chosen(found: Explanation, cause: str | None) -> Finding | None:
+    """Return the named finding, or the first that has a change of the scenario.
+
+    Raises:
+        UserError: no finding has this name.
+    """
+    able = [finding for finding in found.findings if finding.change is not None and finding.change.sets]
+    if cause is None:
+        return able[0] if able else None
+    named = [finding for finding in able if finding.kind == cause]
+    if not named:
+        kinds = listed([finding.kind for finding in able])
+        raise UserError(
+            "cause", f"{cause!r} is no cause that was found and has a change to try", fix=f"Found: {kinds or 'none'}."
+        )
+    return named[0]

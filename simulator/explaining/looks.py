@@ -1,0 +1,145 @@
+"""Looks at a run's data and at its first and last model: what a diagnosis needs beside the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import F64
+from clients.core.examples import CohortData
+from clients.engines.base import Engine
+from clients.engines.evaluation import Evaluator
+from clients.training.task import LearningTask
+from clients.training.work import CohortWork
+from simulator.explaining.reference import reference_loss
+from simulator.explaining.trials import State, Trials, as_table
+
+_CONSTANT = 1e-9
+"""A feature whose deviation is below this share of the largest is constant."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What was looked at.
+
+    Attributes:
+        table: JSON values; `server.diagnosis.evidence.Evidence.looks` says which.
+    """
+
+    table: Mapping[str, Any]
+
+
+def look(
+    task: LearningTask, engine: Engine, evaluator: Evaluator, states: Sequence[State], *, cohort: int, repeats: int = 1
+) -> Looks:
+    """Look at the data of a sample of clients, at the model in each state, and play the trials from it.
+
+    Args:
+        task: the run's learning task.
+        engine: trains in this process.
+        evaluator: evaluates in this process.
+        states: the run's first and last state, of which some may not be finite.
+        cohort: clients in a round.
+        repeats: cohorts of each trial.
+    """
+    trials = Trials(task, engine, evaluator, cohort)
+    population = task.population.during(states[-1].round_index)
+    data = population.cohort(trials.sample)
+    table: dict[str, Any] = {
+        "clients": trials.sample.tolist(),
+        "sizes": data.sizes.tolist(),
+        "features": _features(data),
+        "targets": _targets(data, task),
+        "parameters": int(task.parameters.size),
+        "reference_loss": reference_loss(
+            population, data.features[_rows(data)], data.targets[_rows(data)], seed=task.seed
+        ),
+    }
+    for state in states:
+        if not bool(torch.isfinite(state.params).all()):
+            continue
+        losses = trials.losses(state)
+        table[state.place] = {
+            "round": state.round_index,
+            "losses": losses.tolist(),
+            "gradients": _gradients(task, engine, trials, state),
+            "trials": as_table(trials.play(state, repeats=repeats)),
+        }
+    return Looks(table)
+
+
+def _rows(data: CohortData) -> Tensor:
+    return torch.from_numpy(np.unique(data.rows))
+
+
+def _features(data: CohortData) -> dict[str, float] | None:
+    """Return how unequal the scales of features are; None where features are ids of tokens.
+
+    The last axis of windows and of images of one channel is not a feature: steps of a window share a channel's scale.
+    """
+    x = data.features[_rows(data)]
+    if not x.dtype.is_floating_point or not len(x):
+        return None
+    columns = x.double().reshape(-1, x.shape[-1]) if x.dim() == 3 else x.double().flatten(1)
+    deviation, mean = columns.std(0, correction=0).numpy(), columns.mean(0).numpy()
+    live = deviation > _CONSTANT * max(float(deviation.max()), 1e-300)
+    if not live.any():
+        return None
+    low, middle, high = np.quantile(deviation[live], [0.05, 0.5, 0.95])
+    return {
+        "number": int(live.sum()),
+        "low": float(low),
+        "middle": float(middle),
+        "high": float(high),
+        "offset": float(np.median(np.abs(mean[live]) / deviation[live])),
+    }
+
+
+def _targets(data: CohortData, task: LearningTask) -> dict[str, Any]:
+    """Return facts on targets: the loss of the best constant prediction, class counts, or tails."""
+    y, kind = data.targets[_rows(data)], task.population.task
+    if kind == "classification":
+        counts = np.bincount(y.numpy().ravel(), minlength=task.population.outputs)
+        shares = counts[counts > 0] / counts.sum()
+        return {"constant_loss": float(-(shares * np.log(shares)).sum()), "counts": counts.tolist()}
+    if kind == "regression":
+        values = y.double().flatten(1)
+        away = (values - values.mean(0)).flatten().numpy()
+        spread = float(np.sqrt(np.mean(away**2)))
+        quarters = np.quantile(away, [0.25, 0.75])
+        return {"constant_loss": spread**2, "deviation": spread, "quartiles": float(quarters[1] - quarters[0])}
+    return {}
+
+
+def _gradients(task: LearningTask, engine: Engine, trials: Trials, state: State) -> dict[str, Any]:
+    """Return norms of the sampled clients' gradients, their spread about the mean, and the mean's norm by layer."""
+    work = CohortWork(round_index=state.round_index, clients=trials.sample, params=state.params, buffers=state.buffers)
+    rows = engine.gradients(work).double().cpu()
+    sizes = torch.from_numpy(task.population.sizes[trials.sample].astype(np.float64))
+    weights = sizes / sizes.sum()
+    mean = weights @ rows
+    away = (rows - mean).square().sum(1)
+    layers = {name: float(mean[part].norm()) for name, part in _parts(task).items()}
+    weight_norms = {name: float(state.params[part].double().norm()) for name, part in _parts(task).items()}
+    cosines: F64 = ((rows @ mean) / (rows.norm(dim=1) * mean.norm() + 1e-300)).numpy()
+    return {
+        "mean_norm": float(mean.norm()),
+        "between": float(weights @ away),
+        "norms": rows.norm(dim=1).tolist(),
+        "cosines": cosines.tolist(),
+        "layers": layers,
+        "weights": weight_norms,
+    }
+
+
+def _parts(task: LearningTask) -> dict[str, slice]:
+    """Return the place of each weight matrix in the vector of parameters, by name; biases and scales left out."""
+    layout = task.parameters
+    ends = (*layout.starts[1:], layout.size)
+    found = zip(layout.names, layout.shapes, layout.starts, ends, strict=True)
+    return {name: slice(start, end) for name, shape, start, end in found if len(shape) > 1}

@@ -1,0 +1,195 @@
+"""How often the diagnosis is right: runs with planted causes, and healthy ones.
+
+    make causes
+    python tests/benchmarks/causes/measure.py [--seeds N] [--only CAUSE ...] [--keep FOLDER]
+
+Thresholds were set on runs of even seeds. The tables of docs/explaining.md, written between their marks, are those of
+odd seeds. With --keep, played runs are kept and not played again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent.parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from plants import BASES, NATURAL, PLANTS, SAME, SEVERITIES, plan_of  # noqa: E402
+from playing import Played, play  # noqa: E402
+from report import table  # noqa: E402
+
+from server.diagnosis.diagnose import diagnose  # noqa: E402
+from server.diagnosis.evidence import Evidence  # noqa: E402
+
+DOCS = ROOT / "docs" / "explaining.md"
+BEGIN, END = "<!-- causes: written by make causes -->", "<!-- end of causes -->"
+HARM = 0.02
+"""Share of the healthy run's gain by which a planted run must be worse: a cause that costs nothing is none."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run to play."""
+
+    cause: str
+    base: str
+    level: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.cause}-{self.base}-{self.level}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the diagnosis said of a run."""
+
+    case: Case
+    found: tuple[str, ...]
+    harmed: bool
+    share: float
+
+
+def cases(causes: Iterable[str], seeds: Iterable[int]) -> list[Case]:
+    """Return the healthy runs of all bases and seeds, and the planted ones."""
+    seeds = list(seeds)
+    plain = [Case("healthy", base, 0, seed) for base in BASES for seed in seeds]
+    planted = [
+        Case(cause, base, level, seed)
+        for cause in causes
+        for base in PLANTS[cause][0]
+        for level in range(len(SEVERITIES))
+        for seed in seeds
+    ]
+    return plain + planted
+
+
+def _play(job: tuple[Case, Path | None]) -> tuple[Case, Played]:
+    case, keep = job
+    code = hashlib.blake2b(b"".join((HERE / name).read_bytes() for name in ("plants.py", "playing.py")), digest_size=6)
+    place = keep / f"{case.name}-{code.hexdigest()}.pickle" if keep is not None else None
+    if place is not None and place.exists():
+        return case, pickle.loads(place.read_bytes())
+    played = play(plan_of(case.cause, case.base, case.level, case.seed), case.seed)
+    if place is not None:
+        place.write_bytes(pickle.dumps(played))
+    return case, played
+
+
+def harmed(e: Evidence, twin: Evidence) -> bool:
+    """Return whether a planted run ends clearly worse than its healthy twin, or not at a finite loss."""
+    if e.diverged or not len(e.loss):
+        return True
+    return float(np.median(e.loss[-5:]) - np.median(twin.loss[-5:])) > HARM * twin.gained
+
+
+def results(played: Mapping[Case, Played]) -> list[Result]:
+    """Diagnose every run."""
+    found = []
+    for case, one in played.items():
+        twin = played[Case("healthy", case.base, 0, case.seed)]
+        kinds = tuple(finding.kind for finding in diagnose(one.evidence).findings)
+        is_harmed = case.cause == "healthy" or harmed(one.evidence, twin.evidence)
+        found.append(Result(case, kinds, is_harmed, one.look_seconds / max(one.run_seconds, 1e-9)))
+    return found
+
+
+def _right(result: Result, most: int) -> bool:
+    wanted = SAME.get(result.case.cause, (result.case.cause,))
+    return any(kind in wanted for kind in result.found[:most])
+
+
+def _false(result: Result) -> list[str]:
+    """Return the causes named of a healthy run that are not true of its base."""
+    return [kind for kind in result.found if kind not in NATURAL.get(result.case.base, ())]
+
+
+def scores(found: Sequence[Result]) -> list[list[str]]:
+    """Return a row a cause: runs, those it harmed, top-1, top-3 by severity and in all, precision, recall."""
+    harmful = [r for r in found if r.case.cause != "healthy" and r.harmed]
+    first = Counter(r.found[0] for r in found if r.found and (r.harmed or r.case.cause == "healthy"))
+    rows = []
+    for cause in PLANTS:
+        of = [r for r in harmful if r.case.cause == cause]
+        played = sum(r.case.cause == cause for r in found)
+        if not of:
+            rows.append([cause, f"{played}", "0", *["–"] * 6])
+            continue
+        levels = [[r for r in of if r.case.level == level] for level in range(len(SEVERITIES))]
+        kinds = SAME.get(cause, (cause,))
+        named = sum(first[kind] for kind in kinds)
+        rows.append([
+            cause, f"{played}", f"{len(of)}", _share(_right(r, 1) for r in of),
+            *[_share(_right(r, 3) for r in level) for level in levels], _share(_right(r, 3) for r in of),
+            f"{sum(_right(r, 1) for r in of) / named:.0%}" if named else "–",
+        ])  # fmt: skip
+    planted = sum(r.case.cause != "healthy" for r in found)
+    first_place, first_three = (_share(_right(r, most) for r in harmful) for most in (1, 3))
+    return [*rows, ["**all**", f"{planted}", f"{len(harmful)}", first_place, "", "", "", first_three, ""]]
+
+
+def _share(values: Iterable[bool]) -> str:
+    known = list(values)
+    return f"{np.mean(known):.0%}" if known else "–"
+
+
+def words(found: Sequence[Result]) -> str:
+    """Return the tables of the docs."""
+    healthy = [r for r in found if r.case.cause == "healthy"]
+    alarms = [r for r in healthy if _false(r)]
+    kinds = Counter(kind for r in alarms for kind in _false(r))
+    head = ["planted cause", "runs", "harmed", "first", *SEVERITIES, "first three", "precision"]
+    which = ", ".join(f"{kind} {times}" for kind, times in kinds.most_common()) or "none"
+    cost = np.median([r.share for r in healthy])
+    return "\n\n".join([
+        table(head, scores(found)),
+        f"False alarms: {len(alarms)} of {len(healthy)} healthy runs "
+        f"({len(alarms) / max(1, len(healthy)):.0%}): {which}.",
+        f"Looking took {cost:.0%} of the time of a run (median of the healthy ones, which last 0.2 to 2 seconds).",
+    ])  # fmt: skip
+
+
+def main() -> None:
+    """Play, diagnose, print, and write the docs' tables where everything was played."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--misses", action="store_true", help="print the runs of even seeds that were missed")
+    given = parser.parse_args()
+    if given.keep is not None:
+        given.keep.mkdir(parents=True, exist_ok=True)
+    jobs = [(case, given.keep) for case in cases(given.only or PLANTS, range(given.seeds))]
+    with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
+        found = results(dict(pool.map(_play, jobs, chunksize=4)))
+    for name, half in (("even seeds (thresholds)", 0), ("odd seeds (reported)", 1)):
+        print(f"\n{name}\n\n{words([r for r in found if r.case.seed % 2 == half])}")
+    if given.misses:
+        for r in found:
+            missed = _false(r) if r.case.cause == "healthy" else r.harmed and not _right(r, 3)
+            if missed and r.case.seed % 2 == 0:
+                print(r.case.name, r.found[:4])
+    if not given.only:
+        text = DOCS.read_text()
+        before, _, rest = text.partition(BEGIN)
+        after = rest.partition(END)[2]
+        reported = words([r for r in found if r.case.seed % 2])
+        DOCS.write_text(f"{before}{BEGIN}\n\n{reported}\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
