@@ -17,10 +17,10 @@ from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
 from simulator.cli.help_pages import HelpCommand, HelpGroup
 from simulator.cli.options import spread
 from simulator.cli.study import playing, replay
-from simulator.cli.study.surface import surface
 from simulator.cli.study.tune import tune
 from simulator.cli.usage import usage_line
 from simulator.cli.why.explain import explain
+from simulator.cli.why.surface import surface
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_MISTAKE", "EXIT_OK", "app", "main"]
 

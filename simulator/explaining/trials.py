@@ -157,8 +157,8 @@ class Trials:
         return {name: _trial(before, losses, after[OWN], weights, seen) for name, losses in after.items()}
 
     def _weights(self) -> F64:
-        sizes = self._task.population.sizes[self.sample].astype(np.float64)
-        return sizes / sizes.sum()
+        sizes: F64 = self._task.population.sizes[self.sample].astype(np.float64)
+        return np.asarray(sizes / sizes.sum(), np.float64)
 
     def _after(self, state: State, variation: Variation, repeat: int) -> F64:
         """Return F_k of the sampled clients after the changed round."""
