@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -21,10 +21,13 @@ from clients.core.arrays import I64
 from clients.core.cards.transfer import sent
 from clients.core.examples import CohortData
 from clients.core.parameters import read_vector, write_vector
+from clients.engines.batch import Batch
 from clients.engines.cards.examples import ExampleStore, Placed
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import client_slice, finish, gradient_noise, noise_keys
 from clients.engines.progress import Progress
+from clients.engines.second_order.plain_step import precondition
+from clients.engines.second_order.stacked_step import StackedStep
 from clients.modules.dropout_sites import AddressedMasks, dropouts_of
 from clients.modules.randomness import Seeding, generators_restored, may_draw
 from clients.training.class_balance import draw_batches
@@ -34,6 +37,7 @@ from clients.training.losses import example_scores, predictions, trained_losses
 from clients.training.optimizers import TorchOptimizer, shrink, torch_optimizer
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
+from clients.training.second_order.steps import second_order_steps
 from clients.training.task import LearningTask, autocast, cast_features, cast_targets, working_copy
 from clients.training.work import CohortUpdate, CohortWork, concatenate
 
@@ -51,6 +55,11 @@ class PreparedBatch:
     features: Tensor
     targets: Tensor
     remedy: dict[str, Tensor]
+
+    def stacked(self) -> Batch:
+        """Return the batch as that of a stack of one client."""
+        remedy = {name: values[None] for name, values in self.remedy.items()}
+        return Batch(self.features[None], self.targets[None], None, {}, remedy)
 
     def part(self, start: int, stop: int) -> PreparedBatch:
         """Return the examples at positions from `start` to below `stop`."""
@@ -220,6 +229,7 @@ class PlainEngine:
         held = {n: task.parameters.views(v.to(task.device)) for n, v in state.items() if n in work.rule.client_state}
         lr = local.lr(work.round_index)
         optimizer = torch_optimizer(self._named.values(), local, lr)
+        second = second_order_steps(local, 1, start, lr)
         meter, steps = PathMeter(1), int(batches.steps[k])
         noise = noise_keys(task, work.round_index, client, steps)
         self._masks.client(work.round_index, int(client[0]), steps)
@@ -242,6 +252,10 @@ class PlainEngine:
                 with torch.no_grad():
                     drawn = gradient_noise(task, noise[step - 1]) if noise is not None else None
                     self._correct(work, drawn, anchor, broadcast, held)
+                    if second is not None:
+                        inputs = {n: {m: t[None] for m, t in v.items()} for n, v in held.items()}
+                        given = StackedStep(task, second, work.rule, anchor, broadcast, inputs)
+                        precondition(given, self._named, batch.stacked(), partial(self._backward, batch))
                     self._clip()
                     if local.decoupled_decay:
                         for p in self._named.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,12 +22,14 @@ from clients.engines.finishing import gradient_noise, noise_keys
 from clients.engines.progress import Progress
 from clients.engines.quadratic_steps import QuadraticSteps
 from clients.engines.quadratics import QuadraticProgram
+from clients.engines.second_order.stacked_step import StackedStep
 from clients.modules.dropout import dropout_keys, dropout_mask
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches
 from clients.training.optimizers import StackedOptimizer, shrink
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import remedied
+from clients.training.second_order.steps import second_order_steps
 from clients.training.task import LearningTask, cast_features, cast_targets
 from clients.training.work import CohortWork
 
@@ -125,6 +128,9 @@ class TileRun:
             keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
             self.keys = keys if device.type == "cpu" else sent(as_signed(keys), device)
         self.noise = noise_keys(task, work.round_index, work.clients, len(self.active)) if noisy else None
+        steps = second_order_steps(task.local, k, self.start, self.lr) if noisy else None
+        given = (work.rule, self.anchor, self.broadcast, self.client_state)
+        self.second_order = StackedStep(task, steps, *given) if steps is not None else None
 
     def play(self) -> None:
         """Take every local step, then measure the final position of each client."""
@@ -158,6 +164,11 @@ class TileRun:
                 self.meter.position(s + 1, self._distances(k))
             if self.progress is not None:
                 self.progress.add(k)
+
+    def gradients_at(self, params: Tensors, batch: Batch) -> Tensors:
+        """Return the gradients of the first k clients at other parameters [k, *shape], on a batch."""
+        k = len(next(iter(params.values())))
+        return self.program.gradients(params, self._prefix(self.buffers, k), batch)[0]
 
     def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
         """Return gradients and new buffers of the first k clients at step s (from 0), and store their losses."""
@@ -316,6 +327,11 @@ class TileRun:
             gradients[name] = g
             if name in unused:  # see PlainEngine._correct
                 moving[name] = g.reshape(k, -1).any(1)
+        if self.second_order is not None:
+            batch, here = self._batch(s, slice(0, k), self.whole[s]), self._prefix(self.params, k)
+            gradients = self.second_order.preconditioned(
+                here, gradients, batch, partial(self.gradients_at, batch=batch)
+            )
         if local.clip_norm is not None:
             scale = (local.clip_norm / (squared_norms(gradients).sqrt() + 1e-6)).clamp(max=1.0).to(self.task.dtype)
             for g in gradients.values():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clients.faults.table import FAULTS
-from clients.training.options import READERS
+from clients.training.options import READERS, SECOND_ORDER
 from server.algorithms.table import ALGORITHMS
 
 Table = dict[str, Any]
@@ -81,6 +81,11 @@ def _local_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     for name in ("momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"):
         table = changed(BASE, local={"optimizer": name, "class_weights": "effective"})
         for key in (*READERS, "effective_beta", "weights_from"):
+            yield f"{key} of {name}", table, ("local", key)
+    bowl = changed(QUADRATIC, data={"kind": "quadratic", "clients": 4, "dimension": 4})
+    for name in SECOND_ORDER:  # steps of four times the method's own, which the line search shortens
+        table = changed(bowl, local={"optimizer": name, "local_lr": 4.0, "local_steps": 4})
+        for key in ("damping", "history", "line_search", "l2"):
             yield f"{key} of {name}", table, ("local", key)
     yield "augment", changed(OF_PEOPLE, local={"augment": {"jitter": 0.1}}), ("local", "augment")
     every: Table = {"kind": "step", "every": 1}

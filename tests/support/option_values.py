@@ -73,6 +73,7 @@ VALUES: Mapping[str, list[Any]] = {
     "local.clip_norm": [0.01],
     "local.clip_value": [0.0001],
     "local.class_weights": ["inverse"],
+    "local.history": [1],
     "local.local_epochs": [3, {"local_epochs": 2, "local_steps": None}],
     "local.local_steps": [2, {"local_steps": 2, "local_epochs": None}],
     "local.schedule.at": [[2], {"at": [1], "every": None}],

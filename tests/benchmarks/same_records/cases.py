@@ -108,6 +108,17 @@ CASES: dict[str, Case] = {
         for kind in ("average", "local", "server")
     },
     **{f"optimizer-{kind}": _case("digits", f"local.optimizer={kind}", "local.local_lr=0.02") for kind in OPTIMIZERS},
+    **{
+        f"optimizer-{kind}": _case(
+            "digits",
+            f"local.optimizer={kind}",
+            "model=softmax",
+            "local.l2=0.01",
+            "local.batch_size=full",
+            "local.local_lr=1",
+        )
+        for kind in ("newton", "lbfgs")
+    },
     "optimizer-adamw-decay": _case(
         "digits", "local.optimizer=adamw", "local.decoupled_weight_decay=0.1", "local.local_lr=0.01"
     ),
