@@ -29,6 +29,7 @@ from clients.engines.progress import Progress
 from clients.engines.second_order.plain_step import precondition
 from clients.engines.second_order.stacked_step import StackedStep
 from clients.modules.dropout_sites import AddressedMasks, dropouts_of
+from clients.modules.players import turns_of
 from clients.modules.randomness import Seeding, generators_restored, may_draw
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
@@ -83,6 +84,7 @@ class PlainEngine:
         self._module = working_copy(task.module).to(task.device)
         self._masks = AddressedMasks(self._module, task.sites, task.seed, task.dtype, task.device)
         self._seeding = Seeding(self._module, task.device) if task.passes.draws or may_draw(self._module) else None
+        self._turns = turns_of(task.module)
         self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
         masks = tuple(dropouts_of(self._module))
         kept = (n for n, _ in self._module.named_buffers() if n.rpartition(".")[0] not in masks)
@@ -256,6 +258,7 @@ class PlainEngine:
                         inputs = {n: {m: t[None] for m, t in v.items()} for n, v in held.items()}
                         given = StackedStep(task, second, work.rule, anchor, broadcast, inputs)
                         precondition(given, self._named, batch.stacked(), partial(self._backward, batch))
+                    self._take_turns(step)
                     self._clip()
                     if local.decoupled_decay:
                         for p in self._named.values():
@@ -307,6 +310,13 @@ class PlainEngine:
             if not has_none or bool(g.any()):
                 p.grad = g
 
+    def _take_turns(self, step: int) -> None:
+        """Drop the gradients of the player who does not move in a step, counted from 1."""
+        if self._turns is not None:
+            for name, p in self._named.items():
+                if not self._turns.moves(name, step - 1):
+                    p.grad = None
+
     def _clip(self) -> None:
         if self.task.local.clip_norm is not None:
             nn.utils.clip_grad_norm_(list(self._named.values()), self.task.local.clip_norm)
@@ -316,9 +326,10 @@ class PlainEngine:
     def _shrink(self, optimizer: TorchOptimizer, lr: float, step: int) -> None:
         """Take the proximal step of the L1 penalty, where the optimizer took a step."""
         with torch.no_grad():
-            for p in self._named.values():
+            for name, p in self._named.items():
                 if p.grad is not None:
-                    shrink(p, self.task.local, lr, step, optimizer.state[p])
+                    taken = step if self._turns is None else self._turns.taken(name, step)
+                    shrink(p, self.task.local, lr, taken, optimizer.state[p])
 
     def _result(
         self,

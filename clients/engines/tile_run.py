@@ -24,6 +24,7 @@ from clients.engines.quadratic_steps import QuadraticSteps
 from clients.engines.quadratics import QuadraticProgram
 from clients.engines.second_order.stacked_step import StackedStep
 from clients.modules.dropout import dropout_keys, dropout_mask
+from clients.modules.players import turns_of
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches
 from clients.training.optimizers import StackedOptimizer, shrink
@@ -94,7 +95,7 @@ class TileRun:
         self.noisy = noisy
         self.class_weights = sent(class_weights, task.device) if class_weights is not None else None
         self.remedied = class_weights is not None or task.local.augment.any
-        self.sites = task.sites if noisy else ()
+        self.sites, self.turns = task.sites if noisy else (), turns_of(task.module)
         k, device = work.num_clients, task.device
         remembered = {n: v.to(device) for n, v in client_state.items() if n in work.rule.client_state}
         self.start = work.params.to(device)
@@ -332,6 +333,8 @@ class TileRun:
             gradients = self.second_order.preconditioned(
                 here, gradients, batch, partial(self.gradients_at, batch=batch)
             )
+        if self.turns is not None:
+            gradients = {n: g for n, g in gradients.items() if self.turns.moves(n, s)}
         if local.clip_norm is not None:
             scale = (local.clip_norm / (squared_norms(gradients).sqrt() + 1e-6)).clamp(max=1.0).to(self.task.dtype)
             for g in gradients.values():
@@ -341,7 +344,7 @@ class TileRun:
                 g.clamp_(-local.clip_value, local.clip_value)
             w, state = self.params[name][:k], [t[:k] for t in self.state[name]]
             before = [t.clone() for t in (w, *state)] if name in moving else []
-            self._descend(w, g, state, s + 1)
+            self._descend(w, g, state, s + 1 if self.turns is None else self.turns.taken(name, s + 1))
             for now, was in zip((w, *state), before, strict=False):
                 now.copy_(torch.where(moving[name].view(-1, *[1] * (w.dim() - 1)), now, was))
 

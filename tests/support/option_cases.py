@@ -54,6 +54,7 @@ OF_AIR = changed(CITY, data=AIR)
 PEOPLE: Table = {"kind": "activity", "clients": 6, "windows": 24, "window": 16}
 OF_PEOPLE = changed(CITY, data=PEOPLE, model={"kind": "softmax"})
 QUADRATIC = changed(BASE, data={"kind": "quadratic", "clients": 4}, partition=None, model={"kind": "quadratic"})
+DIRAC = changed(BASE, data={"kind": "dirac", "clients": 4}, partition=None, model={"kind": "dirac_gan"})
 EPOCHS: Table = {"local_steps": None, "local_epochs": 2}
 
 
@@ -123,6 +124,8 @@ def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     given = {"curvatures": [1.0, 2.0, 3.0, 4.0], "centres": [1.0, 2.0, 3.0, 5.0]}
     yield "quadratic", QUADRATIC, data
     yield "given quadratic", changed(QUADRATIC, data={"kind": "quadratic", **given}), data
+    yield "dirac", DIRAC, data
+    yield "given dirac", changed(DIRAC, data={"kind": "dirac", "points": [1.0, 2.0, 3.0, 5.0]}), data
     yield from _file_cases(folder, own)
     kinds: dict[str, Table] = {
         "iid": {}, "shards": {}, "dirichlet": {"concentration": 0.5}, "quantity": {},
@@ -225,6 +228,9 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "gru", changed(OF_AIR, model={"kind": "gru", "hidden": 3}), model
     yield "linear", OF_AIR, model
     yield "quadratic model", QUADRATIC, model
+    turns: Table = {"kind": "dirac_gan", "order": "alternating", "regularisation": "r1"}
+    yield "dirac_gan", DIRAC, model
+    yield "dirac_gan, alternating", changed(DIRAC, model=turns), model
     evaluation, convergence = ("evaluation",), ("convergence",)
     yield "evaluation", changed(BASE, evaluation={"federated_every": 1}), evaluation
     yield "no evaluation", BASE, evaluation

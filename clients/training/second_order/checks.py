@@ -8,6 +8,7 @@ from clients.core.errors import UserError
 from clients.core.examples import Examples, Task
 from clients.core.parameters import Layout, buffer_layout, read_vector
 from clients.core.user_code import described
+from clients.modules.players import TwoPlayer
 from clients.modules.trial import PassFacts
 from clients.training.options import SECOND_ORDER, LocalOptions
 from clients.training.second_order.hessians import LossHessians
@@ -36,6 +37,9 @@ def check_second_order(
     if local.optimizer not in SECOND_ORDER:
         return
     name = local.optimizer
+    if isinstance(module, TwoPlayer):
+        problem = f"{name!r} minimises one function, and the model is a game of two players with a loss each"
+        raise UserError("optimizer", problem, fix="Use a first-order optimizer, such as 'sgd' or 'adam'.")
     drawn = "dropout" if facts.sites else facts.draws[0] if facts.draws else ""
     if drawn:
         problem = f"{name!r} needs a loss that is the same function in every evaluation, and the model draws: {drawn}"

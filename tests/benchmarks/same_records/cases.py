@@ -112,7 +112,7 @@ CASES: dict[str, Case] = {
         f"optimizer-{kind}": _case(
             "digits",
             f"local.optimizer={kind}",
-            "model=softmax",
+            "model={kind='softmax'}",
             "local.l2=0.01",
             "local.batch_size=full",
             "local.local_lr=1",
