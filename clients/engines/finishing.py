@@ -47,6 +47,7 @@ def finish(
     params: Tensor,
     steps: I64,
     client_state: Mapping[str, Tensor],
+    before_last: Tensor | None = None,
 ) -> Finished:
     """Apply the rule's `finish` and the uplink of `work` to trained clients.
 
@@ -57,6 +58,7 @@ def finish(
         params: local parameters [K, P].
         steps: local steps taken, int64 (K,).
         client_state: the client states before the round, each [K, P].
+        before_last: where they were before their last step [K, P], where the rule sends that step alone.
     """
     rule = work.rule
     client_state = {name: rows.to(params.device) for name, rows in client_state.items()}
@@ -75,6 +77,9 @@ def finish(
             gradient_weight=torch.from_numpy(_gradient_weights(task, work.round_index, steps)).to(params)[:, None],
         )
         new, extras = _finished(rule, result)
+    if rule.sends_last_step:
+        assert before_last is not None, "the engine has noted where the last step began"
+        params = work.params - (before_last - params)
     sent = params
     if work.uplink.compress is not None:
         update = work.params - params

@@ -235,7 +235,7 @@ class PlainEngine:
         meter, steps = PathMeter(1), int(batches.steps[k])
         noise = noise_keys(task, work.round_index, client, steps)
         self._masks.client(work.round_index, int(client[0]), steps)
-        seen = 0
+        seen, before_last = 0, work.params if work.rule.sends_last_step else None
         total = torch.zeros((), dtype=torch.float64, device=task.device)
         errors = torch.zeros((), dtype=torch.int64, device=task.device)
         with ExitStack() as stack:
@@ -264,6 +264,8 @@ class PlainEngine:
                         for p in self._named.values():
                             if p.grad is not None:
                                 p.mul_(1 - lr * local.decoupled_decay)
+                if work.rule.sends_last_step and step == steps:
+                    before_last = read_vector(self._module, task.parameters)
                 optimizer.step()
                 if local.l1:
                     self._shrink(optimizer, lr, step)
@@ -272,7 +274,8 @@ class PlainEngine:
                     meter.position(step, distances(here, task.parameters, start))
                 if self.progress is not None:
                     self.progress.add(1)
-        return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps), row)
+        counted = (float(total), seen, int(errors), steps)
+        return self._result(k, work, data, state, meter, counted, row, before_last)
 
     def _seed(self, round_index: int, client: I64, step: int) -> None:
         """Seed the generators that the module may draw from by address; step 0 is the full-batch gradient."""
@@ -340,12 +343,14 @@ class PlainEngine:
         meter: PathMeter,
         counted: tuple[float, int, int, int],
         row: Tensor,
+        before_last: Tensor | None,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
         total, seen, errors, steps = counted
         params = read_vector(self._module, self.task.parameters, out=row[0])[None]
         buffers = read_vector(self._module, self.task.buffers)[None].to(work.buffers)
         stacked_state = {n: v[None] for n, v in state.items()}
-        done = finish(self.task, self.gradients, client_slice(work, k), params, np.array([steps]), stacked_state)
+        last = None if before_last is None else before_last[None].to(params.device)
+        done = finish(self.task, self.gradients, client_slice(work, k), params, np.array([steps]), stacked_state, last)
         if self.task.local.buffers == "local" and self.task.buffers.size:
             done.client_state[BUFFERS] = buffers
         update = CohortUpdate(

@@ -108,6 +108,7 @@ class TileRun:
         self.state: dict[str, list[Tensor]] = {
             n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
         }
+        self.before_last = self.flat_params() if work.rule.sends_last_step else None
         self.meter, self.progress = PathMeter(k), setup.progress
         if not self._is_of_quadratics():
             self.placed = setup.examples.place(data, batches.rows.swapaxes(0, 1))  # rows are [steps, K, batch]
@@ -229,7 +230,8 @@ class TileRun:
     def _is_plain_descent(self) -> bool:
         """Return whether a local step is w <- w - lr (gradient + l2 w)."""
         local = self.task.local
-        plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
+        rule = self.work.rule
+        plain = local.optimizer in ("gd", "sgd") and rule.correct is None and not rule.sends_last_step
         extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
         return plain and not extra
 
@@ -314,6 +316,11 @@ class TileRun:
 
     def _step(self, s: int, k: int, gradients: Tensors) -> None:
         """Correct, clip and apply the gradients of the first k clients, in place."""
+        if self.before_last is not None:
+            on = self.active[s + 1] if s + 1 < len(self.active) else 0  # the clients between finish with this step
+            if on < k:
+                here = {n: p[on:k] for n, p in self.params.items()}
+                self.before_last[on:k] = self.task.parameters.flatten(here, lead=1)
         local, rule, unused = self.task.local, self.work.rule, self.task.passes.unused
         noise = gradient_noise(self.task, self.noise[s, :k]) if self.noise is not None else None
         moving: Tensors = {}

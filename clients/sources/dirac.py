@@ -24,7 +24,7 @@ def dirac_population(options: DiracOptions, *, seed: int, dtype: torch.dtype = t
 
     Returns:
         An `objective` population of points [d]. `objective.optimum` [2d] is the equilibrium: the generator at the
-        clients' mean point, the discriminator at 0, where the game's value is 0.
+        clients' mean point, the discriminator at 0. Its value is half the points' variance: see `DiracGan`.
 
     Raises:
         UserError: points have different dimensions, or are not finite.
@@ -43,7 +43,7 @@ def dirac_population(options: DiracOptions, *, seed: int, dtype: torch.dtype = t
         spec=ExampleSpec(task="objective", feature_shape=(d,), outputs=d),
         federation=FederationFacts(name="dirac", sizes=sizes.astype(np.int32), record={"dimension": d}),
         clients=ClientData(cohort=cohort),
-        objective=KnownObjective(equilibrium, 0.0),
+        objective=KnownObjective(equilibrium, 0.5 * float(points.var(axis=0).sum())),
     )
 
 

@@ -126,9 +126,10 @@ def test_built_in_scenario_circles():
     run = fedscape.simulate("dirac-gan", record=False)
     assert run.verdict.outcome != "converged"
     away = run.rounds["distance_to_optimum"]
+    np.testing.assert_allclose(run.rounds["optimality_gap"], away**2 / 2, atol=1e-12)
     assert 0.9 < away[1:].min() < away.max() < 1.1
     period = 2 * np.pi / np.arccos(1 - 0.1**2 / 2)
-    signs = np.sign(run.rounds["validation_loss"][1:])
+    signs = np.sign(run.rounds["train_loss"][1:])
     turns = np.flatnonzero(np.diff(signs))
     assert np.diff(turns).mean() == pytest.approx(period / 4, abs=1.0)  # V = psi a has twice the frequency
 

@@ -13,8 +13,10 @@ from clients.modules.players import TwoPlayer
 class DiracGan(TwoPlayer):
     """The game V = psi' (theta - x) on data at points x.
 
-    Its passes return V, which neither player descends as it is: the generator's gradient is psi, the discriminator's
-    x - theta, each with its regularisation.
+    Training passes return V, which neither player descends as it is: the generator's gradient is psi, the
+    discriminator's x - theta, each with its regularisation. Since V is 0 at the equilibrium and of either sign around
+    it, passes in evaluation mode return half the squared distance of both players from (x, 0) instead, which falls
+    where the game settles.
 
     Args:
         generator: theta at the start [d].
@@ -28,8 +30,10 @@ class DiracGan(TwoPlayer):
         self.regularisation, self.gamma = options.regularisation, options.gamma
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return V of each example, [n], from points [n, d]."""
+        """Return V of each example, or in evaluation mode half its squared distance, [n], from points [n, d]."""
         away = self.generator - x
+        if not self.training:
+            return 0.5 * (away.square().sum(1) + self.discriminator.square().sum())
         descended = away @ self.discriminator.detach() - away.detach() @ self.discriminator
         if self.regularisation != "none":
             descended = descended + 0.5 * self.gamma * self.discriminator.square().sum()

@@ -50,7 +50,7 @@ def _fault(base: str, **faults: str) -> Case:
 
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fednova",
-              "feddyn")  # fmt: skip
+              "feddyn", "reptile", "fomaml")  # fmt: skip
 OPTIMIZERS = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
 CITY = ("traffic", "meters", "air", "bridge", "intrusion", "activity")
 BUILTINS = (
