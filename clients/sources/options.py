@@ -229,6 +229,38 @@ class DiracOptions(DataOptions):
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class SineOptions(DataOptions):
+    """Sine curves, one a client: y = a sin(x - phi) (Finn et al. 2017).
+
+    Attributes:
+        clients: number of clients.
+        examples: training points of each client, x uniform in -5..5.
+        held_out: points that each client holds out.
+        amplitude: the least and the largest a; uniform between them.
+        phase: phi is uniform between 0 and this.
+    """
+
+    kind: Literal["sine"] = "sine"
+    clients: int = 100
+    examples: int = 20
+    held_out: int = 50
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    phase: float = math.pi
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "clients", "examples", "held_out", words="at least {:g}")
+        check_not_negative(self, "phase", words="a finite number >= 0")
+        low, high = self.amplitude
+        allowed = 0 <= low <= high < math.inf
+        require(allowed, "amplitude", f"must be two finite numbers, 0 <= least <= largest, got {list(self.amplitude)}")
+
+    @property
+    def foreseen_bytes(self) -> int:
+        """Bytes that drawing the points takes."""
+        return DRAWING * self.clients * (self.examples + self.held_out)
+
+
 def are_counts(weights: Sequence[int | float]) -> bool:
     """Return whether weights are numbers of examples; no weights are."""
     return all(float(w).is_integer() for w in weights)

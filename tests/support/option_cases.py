@@ -125,6 +125,7 @@ def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "quadratic", QUADRATIC, data
     yield "given quadratic", changed(QUADRATIC, data={"kind": "quadratic", **given}), data
     yield "dirac", DIRAC, data
+    yield "sine", changed(own, data={"kind": "sine", "clients": 4}, model={"kind": "linear"}), data
     yield "given dirac", changed(DIRAC, data={"kind": "dirac", "points": [1.0, 2.0, 3.0, 5.0]}), data
     yield from _file_cases(folder, own)
     kinds: dict[str, Table] = {
@@ -236,6 +237,8 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "no evaluation", BASE, evaluation
     bare: Table = {**DIGITS, "validation_fraction": 0.0, "test_fraction": 0.0, "client_test_fraction": 0.0}
     yield "evaluation without held-out data", changed(BASE, data=bare, evaluation={"federated_every": 1}), evaluation
+    adapted: Table = {"adapt_every": 1, "adapt_steps": 2}
+    yield "adapted", changed(BASE, evaluation=adapted), evaluation
     yield "gradients", changed(BASE, evaluation={"gradient_every": 1}), evaluation
     yield "no criterion", changed(BASE, convergence={"settled": None, "stop": "any"}), convergence
     two: Table = {"pseudo_gradient": {"below": 1e6, "hold": 1}, "settled": {"below": 1e-9}}

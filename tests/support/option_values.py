@@ -39,6 +39,7 @@ VALUES: Mapping[str, list[Any]] = {
         {"task": "peak_hour", "horizon": 24, "window": 24, "stride": 24, "model": {"kind": "softmax"}}
     ],
     "data.dirac.points": [{"points": [1.0, -1.0, 2.0, 5.0], "clients": None}],
+    "data.sine.amplitude": [[1.0, 2.0]],
     "data.quadratic.centres": [{"centres": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
     "data.quadratic.curvatures": [
         {"curvatures": [1.0, 2.0, 3.0, 4.0], "linear": [1.0, 0.0, 0.0, 0.0], "clients": None}
