@@ -16,6 +16,7 @@ from clients.core.cards.streams import normals as card_normals
 from clients.core.cards.transfer import sent
 from clients.core.checks import require_shape
 from clients.core.errors import StrategyError
+from clients.modules.players import turns_of
 from clients.training.local import count_steps
 from clients.training.optimizers import gradient_weights
 from clients.training.rules import LocalResult, LocalRule
@@ -46,6 +47,7 @@ def finish(
     params: Tensor,
     steps: I64,
     client_state: Mapping[str, Tensor],
+    before_last: Tensor | None = None,
 ) -> Finished:
     """Apply the rule's `finish` and the uplink of `work` to trained clients.
 
@@ -56,12 +58,14 @@ def finish(
         params: local parameters [K, P].
         steps: local steps taken, int64 (K,).
         client_state: the client states before the round, each [K, P].
+        before_last: where they were before their last step [K, P], where the rule sends that step alone.
     """
     rule = work.rule
     client_state = {name: rows.to(params.device) for name, rows in client_state.items()}
     new: dict[str, Tensor] = {}
     extras: dict[str, Tensor] = {}
     if rule.finish is not None:
+        _check_turns(task, rule)
         result = LocalResult(
             anchor=work.params,
             params=params,
@@ -73,6 +77,9 @@ def finish(
             gradient_weight=torch.from_numpy(_gradient_weights(task, work.round_index, steps)).to(params)[:, None],
         )
         new, extras = _finished(rule, result)
+    if rule.sends_last_step:
+        assert before_last is not None, "the engine has noted where the last step began"
+        params = work.params - (before_last - params)
     sent = params
     if work.uplink.compress is not None:
         update = work.params - params
@@ -87,6 +94,21 @@ def finish(
         whole = torch.from_numpy(steps >= least).to(params.device)[:, None]
         new = {n: torch.where(whole, v, client_state[n]) for n, v in new.items()}
     return Finished(sent, extras, new)
+
+
+def _check_turns(task: LearningTask, rule: LocalRule) -> None:
+    """Refuse SCAFFOLD's option II for players who take turns: each moves in a part of the local steps alone.
+
+    Raises:
+        StrategyError: the rule would divide a player's move by the steps of both.
+    """
+    if turns_of(task.module) is not None and rule.name == "control_variate" and not rule.needs_anchor_gradient:
+        problem = (
+            "is 2, which divides a client's move by its local steps, and under order = 'alternating' a player moves in "
+            "a part of them alone"
+        )
+        fix = "Set algorithm.option = 1, or model.order = 'simultaneous'."
+        raise StrategyError("algorithm.option", problem, fix=fix)
 
 
 def _finished(rule: LocalRule, result: LocalResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

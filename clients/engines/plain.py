@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -21,11 +21,15 @@ from clients.core.arrays import I64
 from clients.core.cards.transfer import sent
 from clients.core.examples import CohortData
 from clients.core.parameters import read_vector, write_vector
+from clients.engines.batch import Batch
 from clients.engines.cards.examples import ExampleStore, Placed
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import client_slice, finish, gradient_noise, noise_keys
 from clients.engines.progress import Progress
+from clients.engines.second_order.plain_step import precondition
+from clients.engines.second_order.stacked_step import StackedStep
 from clients.modules.dropout_sites import AddressedMasks, dropouts_of
+from clients.modules.players import turns_of
 from clients.modules.randomness import Seeding, generators_restored, may_draw
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
@@ -34,6 +38,7 @@ from clients.training.losses import example_scores, predictions, trained_losses
 from clients.training.optimizers import TorchOptimizer, shrink, torch_optimizer
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
+from clients.training.second_order.steps import second_order_steps
 from clients.training.task import LearningTask, autocast, cast_features, cast_targets, working_copy
 from clients.training.work import CohortUpdate, CohortWork, concatenate
 
@@ -51,6 +56,11 @@ class PreparedBatch:
     features: Tensor
     targets: Tensor
     remedy: dict[str, Tensor]
+
+    def stacked(self) -> Batch:
+        """Return the batch as that of a stack of one client."""
+        remedy = {name: values[None] for name, values in self.remedy.items()}
+        return Batch(self.features[None], self.targets[None], None, {}, remedy)
 
     def part(self, start: int, stop: int) -> PreparedBatch:
         """Return the examples at positions from `start` to below `stop`."""
@@ -74,6 +84,7 @@ class PlainEngine:
         self._module = working_copy(task.module).to(task.device)
         self._masks = AddressedMasks(self._module, task.sites, task.seed, task.dtype, task.device)
         self._seeding = Seeding(self._module, task.device) if task.passes.draws or may_draw(self._module) else None
+        self._turns = turns_of(task.module)
         self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
         masks = tuple(dropouts_of(self._module))
         kept = (n for n, _ in self._module.named_buffers() if n.rpartition(".")[0] not in masks)
@@ -220,10 +231,11 @@ class PlainEngine:
         held = {n: task.parameters.views(v.to(task.device)) for n, v in state.items() if n in work.rule.client_state}
         lr = local.lr(work.round_index)
         optimizer = torch_optimizer(self._named.values(), local, lr)
+        second = second_order_steps(local, 1, start, lr)
         meter, steps = PathMeter(1), int(batches.steps[k])
         noise = noise_keys(task, work.round_index, client, steps)
         self._masks.client(work.round_index, int(client[0]), steps)
-        seen = 0
+        seen, before_last = 0, work.params if work.rule.sends_last_step else None
         total = torch.zeros((), dtype=torch.float64, device=task.device)
         errors = torch.zeros((), dtype=torch.int64, device=task.device)
         with ExitStack() as stack:
@@ -242,11 +254,18 @@ class PlainEngine:
                 with torch.no_grad():
                     drawn = gradient_noise(task, noise[step - 1]) if noise is not None else None
                     self._correct(work, drawn, anchor, broadcast, held)
+                    if second is not None:
+                        inputs = {n: {m: t[None] for m, t in v.items()} for n, v in held.items()}
+                        given = StackedStep(task, second, work.rule, anchor, broadcast, inputs)
+                        precondition(given, self._named, batch.stacked(), partial(self._backward, batch))
+                    self._take_turns(step)
                     self._clip()
                     if local.decoupled_decay:
                         for p in self._named.values():
                             if p.grad is not None:
                                 p.mul_(1 - lr * local.decoupled_decay)
+                if work.rule.sends_last_step and step == steps:
+                    before_last = read_vector(self._module, task.parameters)
                 optimizer.step()
                 if local.l1:
                     self._shrink(optimizer, lr, step)
@@ -255,7 +274,8 @@ class PlainEngine:
                     meter.position(step, distances(here, task.parameters, start))
                 if self.progress is not None:
                     self.progress.add(1)
-        return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps), row)
+        counted = (float(total), seen, int(errors), steps)
+        return self._result(k, work, data, state, meter, counted, row, before_last)
 
     def _seed(self, round_index: int, client: I64, step: int) -> None:
         """Seed the generators that the module may draw from by address; step 0 is the full-batch gradient."""
@@ -293,6 +313,13 @@ class PlainEngine:
             if not has_none or bool(g.any()):
                 p.grad = g
 
+    def _take_turns(self, step: int) -> None:
+        """Drop the gradients of the player who does not move in a step, counted from 1."""
+        if self._turns is not None:
+            for name, p in self._named.items():
+                if not self._turns.moves(name, step - 1):
+                    p.grad = None
+
     def _clip(self) -> None:
         if self.task.local.clip_norm is not None:
             nn.utils.clip_grad_norm_(list(self._named.values()), self.task.local.clip_norm)
@@ -302,9 +329,10 @@ class PlainEngine:
     def _shrink(self, optimizer: TorchOptimizer, lr: float, step: int) -> None:
         """Take the proximal step of the L1 penalty, where the optimizer took a step."""
         with torch.no_grad():
-            for p in self._named.values():
+            for name, p in self._named.items():
                 if p.grad is not None:
-                    shrink(p, self.task.local, lr, step, optimizer.state[p])
+                    taken = step if self._turns is None else self._turns.taken(name, step)
+                    shrink(p, self.task.local, lr, taken, optimizer.state[p])
 
     def _result(
         self,
@@ -315,12 +343,14 @@ class PlainEngine:
         meter: PathMeter,
         counted: tuple[float, int, int, int],
         row: Tensor,
+        before_last: Tensor | None,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
         total, seen, errors, steps = counted
         params = read_vector(self._module, self.task.parameters, out=row[0])[None]
         buffers = read_vector(self._module, self.task.buffers)[None].to(work.buffers)
         stacked_state = {n: v[None] for n, v in state.items()}
-        done = finish(self.task, self.gradients, client_slice(work, k), params, np.array([steps]), stacked_state)
+        last = None if before_last is None else before_last[None].to(params.device)
+        done = finish(self.task, self.gradients, client_slice(work, k), params, np.array([steps]), stacked_state, last)
         if self.task.local.buffers == "local" and self.task.buffers.size:
             done.client_state[BUFFERS] = buffers
         update = CohortUpdate(

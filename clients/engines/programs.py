@@ -26,6 +26,7 @@ from clients.modules.copies import copy_module
 from clients.modules.dropout_sites import dropouts_of
 from clients.modules.randomness import generators_restored
 from clients.training.losses import trained_losses
+from clients.training.options import SECOND_ORDER
 from clients.training.task import LearningTask, autocast
 
 
@@ -158,8 +159,11 @@ def make_program(task: LearningTask, features: Tensor, *, native: bool = False) 
     if is_gru_forecaster(task) and not task.bf16:
         gru, kind, gamma = gru_kernel(task)[0] if native else None, task.population.task, task.local.focal_gamma
         return NativeGruProgram(kind, gamma, gru) if gru else GruProgram(kind, gamma)
-    if is_quadratic(task):
+    if is_quadratic(task) and task.local.optimizer not in SECOND_ORDER:
         return QuadraticProgram(task.parameters.size)
     independent = all(site.by_example for site in task.sites) and examples_are_independent(task, features)
+    if task.local.optimizer in SECOND_ORDER and not independent:
+        problem = f"{task.local.optimizer!r} stacks clients only where no example of a batch changes another's output"
+        raise EngineError("engine.kind", problem, fix="Set engine.kind = 'plain' (or 'auto').")
     kernel = conv_kernel(task)[0] if native else None
     return VmapProgram(task, masks_padding=independent, kernel=kernel)

@@ -170,7 +170,8 @@ class StackedEngine:
             return sorted_values if back is None else sorted_values[back.numpy()]
 
         params, buffers = restore(run.flat_params()), restore(run.flat_buffers())
-        done = finish(task, self.gradients, work, params, steps, client_state)
+        last = restore(run.before_last) if isinstance(run, TileRun) and run.before_last is not None else None
+        done = finish(task, self.gradients, work, params, steps, client_state, last)
         if task.local.buffers == "local" and task.buffers.size:
             done.client_state[BUFFERS] = buffers
         update = CohortUpdate(

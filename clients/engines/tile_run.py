@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,12 +22,15 @@ from clients.engines.finishing import gradient_noise, noise_keys
 from clients.engines.progress import Progress
 from clients.engines.quadratic_steps import QuadraticSteps
 from clients.engines.quadratics import QuadraticProgram
+from clients.engines.second_order.stacked_step import StackedStep
 from clients.modules.dropout import dropout_keys, dropout_mask
+from clients.modules.players import turns_of
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches
 from clients.training.optimizers import StackedOptimizer, shrink
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import remedied
+from clients.training.second_order.steps import second_order_steps
 from clients.training.task import LearningTask, cast_features, cast_targets
 from clients.training.work import CohortWork
 
@@ -91,7 +95,7 @@ class TileRun:
         self.noisy = noisy
         self.class_weights = sent(class_weights, task.device) if class_weights is not None else None
         self.remedied = class_weights is not None or task.local.augment.any
-        self.sites = task.sites if noisy else ()
+        self.sites, self.turns = task.sites if noisy else (), turns_of(task.module)
         k, device = work.num_clients, task.device
         remembered = {n: v.to(device) for n, v in client_state.items() if n in work.rule.client_state}
         self.start = work.params.to(device)
@@ -104,6 +108,7 @@ class TileRun:
         self.state: dict[str, list[Tensor]] = {
             n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
         }
+        self.before_last = self.flat_params() if work.rule.sends_last_step else None
         self.meter, self.progress = PathMeter(k), setup.progress
         if not self._is_of_quadratics():
             self.placed = setup.examples.place(data, batches.rows.swapaxes(0, 1))  # rows are [steps, K, batch]
@@ -125,6 +130,9 @@ class TileRun:
             keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
             self.keys = keys if device.type == "cpu" else sent(as_signed(keys), device)
         self.noise = noise_keys(task, work.round_index, work.clients, len(self.active)) if noisy else None
+        steps = second_order_steps(task.local, k, self.start, self.lr) if noisy else None
+        given = (work.rule, self.anchor, self.broadcast, self.client_state)
+        self.second_order = StackedStep(task, steps, *given) if steps is not None else None
 
     def play(self) -> None:
         """Take every local step, then measure the final position of each client."""
@@ -158,6 +166,11 @@ class TileRun:
                 self.meter.position(s + 1, self._distances(k))
             if self.progress is not None:
                 self.progress.add(k)
+
+    def gradients_at(self, params: Tensors, batch: Batch) -> Tensors:
+        """Return the gradients of the first k clients at other parameters [k, *shape], on a batch."""
+        k = len(next(iter(params.values())))
+        return self.program.gradients(params, self._prefix(self.buffers, k), batch)[0]
 
     def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
         """Return gradients and new buffers of the first k clients at step s (from 0), and store their losses."""
@@ -217,7 +230,8 @@ class TileRun:
     def _is_plain_descent(self) -> bool:
         """Return whether a local step is w <- w - lr (gradient + l2 w)."""
         local = self.task.local
-        plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
+        rule = self.work.rule
+        plain = local.optimizer in ("gd", "sgd") and rule.correct is None and not rule.sends_last_step
         extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
         return plain and not extra
 
@@ -302,6 +316,11 @@ class TileRun:
 
     def _step(self, s: int, k: int, gradients: Tensors) -> None:
         """Correct, clip and apply the gradients of the first k clients, in place."""
+        if self.before_last is not None:
+            on = self.active[s + 1] if s + 1 < len(self.active) else 0  # the clients between finish with this step
+            if on < k:
+                here = {n: p[on:k] for n, p in self.params.items()}
+                self.before_last[on:k] = self.task.parameters.flatten(here, lead=1)
         local, rule, unused = self.task.local, self.work.rule, self.task.passes.unused
         noise = gradient_noise(self.task, self.noise[s, :k]) if self.noise is not None else None
         moving: Tensors = {}
@@ -316,6 +335,13 @@ class TileRun:
             gradients[name] = g
             if name in unused:  # see PlainEngine._correct
                 moving[name] = g.reshape(k, -1).any(1)
+        if self.second_order is not None:
+            batch, here = self._batch(s, slice(0, k), self.whole[s]), self._prefix(self.params, k)
+            gradients = self.second_order.preconditioned(
+                here, gradients, batch, partial(self.gradients_at, batch=batch)
+            )
+        if self.turns is not None:
+            gradients = {n: g for n, g in gradients.items() if self.turns.moves(n, s)}
         if local.clip_norm is not None:
             scale = (local.clip_norm / (squared_norms(gradients).sqrt() + 1e-6)).clamp(max=1.0).to(self.task.dtype)
             for g in gradients.values():
@@ -325,7 +351,7 @@ class TileRun:
                 g.clamp_(-local.clip_value, local.clip_value)
             w, state = self.params[name][:k], [t[:k] for t in self.state[name]]
             before = [t.clone() for t in (w, *state)] if name in moving else []
-            self._descend(w, g, state, s + 1)
+            self._descend(w, g, state, s + 1 if self.turns is None else self.turns.taken(name, s + 1))
             for now, was in zip((w, *state), before, strict=False):
                 now.copy_(torch.where(moving[name].view(-1, *[1] * (w.dim() - 1)), now, was))
 

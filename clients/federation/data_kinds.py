@@ -18,7 +18,14 @@ from clients.datasets.example_options import HuggingFaceOptions, NBaiotOptions, 
 from clients.datasets.series_options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
 from clients.partition.options import PartitionOptions
 from clients.partition.table import PARTITIONS
-from clients.sources.options import DigitsOptions, ImagesOptions, QuadraticOptions, SyntheticOptions
+from clients.sources.options import (
+    DigitsOptions,
+    DiracOptions,
+    ImagesOptions,
+    QuadraticOptions,
+    SineOptions,
+    SyntheticOptions,
+)
 from clients.tables.options import TableOptions
 
 if TYPE_CHECKING:
@@ -75,6 +82,8 @@ DATA: Table[DataRow] = Table(
     _pooled("table", TableOptions, "tables.table"),
     _owned("synthetic", SyntheticOptions, "sources.synthetic", is_drawn=True),
     _owned("quadratic", QuadraticOptions, "sources.quadratic", is_drawn=True),
+    _owned("dirac", DiracOptions, "sources.dirac", is_drawn=True),
+    _owned("sine", SineOptions, "sources.sine", is_drawn=True),
     _owned("metr_la", MetrLaOptions, "datasets.metr_la"),
     _owned("air_quality", AirQualityOptions, "datasets.air_quality"),
     _owned("household_power", HouseholdPowerOptions, "datasets.household_power"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -229,16 +229,22 @@ def check_fits_data(options: ModelOptions, population: Population) -> None:
         UserError: of the field `kind`.
     """
     row, task = MODELS.row_of(options), population.task
-    if (task == "objective") != ("objective" in row.tasks):
-        others = [other.kind for other in MODELS.values() if task in other.tasks]
+    own = {other.data: other.kind for other in MODELS.values() if other.data}
+    others = [own[population.name]] if population.name in own else [k for k, m in MODELS.items() if task in m.tasks]
+    if (task == "objective") != ("objective" in row.tasks) or (population.name in own and row.kind not in others):
         raise UserError(
             "kind",
             f"'{row.kind}' does not fit data '{population.name}'",
-            fix=f"Quadratic data need the model 'quadratic', and only they do. These data take: {', '.join(others)}.",
+            fix=f"{_own_words(own)} These data take: {', '.join(others)}.",
         )
     if task not in row.tasks:
         why, fix = row.unfit
         raise UserError("kind", f"'{row.kind}' {why}", fix=fix)
+
+
+def _own_words(own: Mapping[str, str]) -> str:
+    """Return which data have a model of their own, in words."""
+    return " ".join(f"Data '{data}' need the model '{kind}', and only they do." for data, kind in own.items())
 
 
 def outlined_model(options: ModelOptions, population: Population) -> nn.Module:

@@ -18,6 +18,7 @@ from clients.models.options import (
     SoftmaxOptions,
     TwoNNOptions,
 )
+from clients.models.two_player.options import DiracGanOptions
 
 Task = Literal["classification", "regression", "objective"]
 
@@ -30,11 +31,13 @@ class ModelRow(Row):
         build: (options, shape of an example's features, outputs, generator of initial weights) -> module.
         tasks: the tasks it learns.
         unfit: why it does not fit other tasks that have examples, and the fix.
+        data: the only kind of data that it fits, whose only model it is; empty for none.
     """
 
     build: Callable[..., Any]
     tasks: tuple[Task, ...] = ("classification", "regression")
     unfit: tuple[str, str] = ("", "")
+    data: str = ""
 
 
 def _built(name: str) -> Callable[..., Any]:
@@ -63,5 +66,18 @@ MODELS: Table[ModelRow] = Table(
     ModelRow(kind="small_cnn", options=SmallCnnOptions, build=_built("small_cnn")),
     ModelRow(kind="cnn1d", options=Cnn1dOptions, build=_built("cnn1d")),
     ModelRow(kind="gru", options=GruOptions, build=_built("gru")),
-    ModelRow(kind="quadratic", options=ParameterVectorOptions, build=_built("parameter_vector"), tasks=("objective",)),
+    ModelRow(
+        kind="quadratic",
+        options=ParameterVectorOptions,
+        build=_built("parameter_vector"),
+        tasks=("objective",),
+        data="quadratic",
+    ),
+    ModelRow(
+        kind="dirac_gan",
+        options=DiracGanOptions,
+        build=lazy("clients.models.two_player.dirac", "dirac_gan"),
+        tasks=("objective",),
+        data="dirac",
+    ),
 )

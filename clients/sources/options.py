@@ -210,6 +210,77 @@ class QuadraticOptions(DataOptions):
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiracOptions(DataOptions):
+    """Points of the Dirac-GAN: each client's data are one point, given or drawn.
+
+    Attributes:
+        points: x_k of each client: a number (the same in every coordinate) or a vector.
+        clients: how many to draw, if none are given.
+        dimension: d; for drawn points, or if all given points are plain numbers.
+        spread: standard deviation of every coordinate of a drawn point.
+    """
+
+    kind: Literal["dirac"] = "dirac"
+    points: tuple[Centre, ...] = ()
+    clients: int = 10
+    dimension: int = 1
+    spread: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "clients", "dimension", words="at least {:g}")
+        check_not_negative(self, "spread", words="a finite number >= 0")
+        given = len(self.points)
+        agrees = not given or self.clients in (given, 10)
+        require(agrees, "clients", f"is {self.clients}, and {given} points are given", fix="Leave it out.")
+
+    @property
+    def foreseen_bytes(self) -> int:
+        """Bytes that drawing the points takes."""
+        return 0 if self.points else DRAWING * self.clients * self.dimension
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that given points leave without one."""
+        if not self.points:
+            return {}
+        found = {"spread": "it is for drawn points, and points are given"}
+        if any(isinstance(p, tuple) for p in self.points):
+            found["dimension"] = "the given points have theirs"
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SineOptions(DataOptions):
+    """Sine curves, one a client: y = a sin(x - phi) (Finn et al. 2017).
+
+    Attributes:
+        clients: number of clients.
+        examples: training points of each client, x uniform in -5..5.
+        held_out: points that each client holds out.
+        amplitude: the least and the largest a; uniform between them.
+        phase: phi is uniform between 0 and this.
+    """
+
+    kind: Literal["sine"] = "sine"
+    clients: int = 100
+    examples: int = 20
+    held_out: int = 50
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    phase: float = math.pi
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "clients", "examples", "held_out", words="at least {:g}")
+        check_not_negative(self, "phase", words="a finite number >= 0")
+        low, high = self.amplitude
+        allowed = 0 <= low <= high < math.inf
+        require(allowed, "amplitude", f"must be two finite numbers, 0 <= least <= largest, got {list(self.amplitude)}")
+
+    @property
+    def foreseen_bytes(self) -> int:
+        """Bytes that drawing the points takes."""
+        return DRAWING * self.clients * (self.examples + self.held_out)
+
+
 def are_counts(weights: Sequence[int | float]) -> bool:
     """Return whether weights are numbers of examples; no weights are."""
     return all(float(w).is_integer() for w in weights)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
 from clients.core.arrays import F64
-from clients.training.options import LocalOptions
+from clients.training.options import SECOND_ORDER, LocalOptions
 
 LINEAR = ("gd", "sgd", "momentum", "nesterov")
 """Optimisers whose steps are sums of gradients with fixed factors."""
@@ -83,9 +83,14 @@ class TorchSgd:
 
 
 def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: float) -> TorchOptimizer:
-    """Build torch's optimiser of one client. Decoupled weight decay is applied by the caller."""
+    """Build torch's optimiser of one client. Decoupled weight decay is applied by the caller.
+
+    Under "newton" and "lbfgs" it is SGD: `second_order` has made of the gradients what it steps along.
+    """
     o, l2 = local, local.coupled_decay
     match o.optimizer:
+        case "newton" | "lbfgs":
+            return TorchSgd(params, lr, weight_decay=0.0, momentum=0.0, nesterov=False)
         case "gd" | "sgd":
             return TorchSgd(params, lr, weight_decay=l2, momentum=0.0, nesterov=False)
         case "momentum" | "nesterov":
@@ -158,7 +163,7 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
         w.addcdiv_(g, total.sqrt().add_(o.epsilon), value=-lr)
 
     def with_l2(inner: Step) -> Step:
-        if not o.coupled_decay:
+        if not o.coupled_decay or o.optimizer in SECOND_ORDER:
             return inner
         return lambda w, g, state, step, lr: inner(w, g.add_(w, alpha=o.coupled_decay), state, step, lr)
 
@@ -171,6 +176,8 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
         "adamw": (2, adam),
         "rmsprop": (1, rmsprop),
         "adagrad": (1, adagrad),
+        "newton": (0, sgd),
+        "lbfgs": (0, sgd),
     }
     num_states, step = rows[o.optimizer]
     return StackedOptimizer(num_states, with_l2(step))

@@ -11,8 +11,11 @@ from clients.core.numbers.bounds import AtMost, Within
 from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive, unread_of
 from clients.training.schedule_options import ScheduleOptions
 
-OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
+OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "newton", "lbfgs"]
 OPTIMIZERS: tuple[str, ...] = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
+"""First-order optimisers, which go with every model and every other key."""
+SECOND_ORDER: tuple[str, ...] = ("newton", "lbfgs")
+"""Optimisers that use curvature: full batch, smooth models."""
 
 TORCH_DECAY = 0.01
 """Default `weight_decay` of `torch.optim.AdamW`."""
@@ -23,6 +26,9 @@ READERS: dict[str, tuple[str, ...]] = {
     "beta2": ("adam", "adamw"),
     "rho": ("rmsprop",),
     "epsilon": ("adam", "adamw", "rmsprop", "adagrad"),
+    "damping": ("newton",),
+    "history": ("lbfgs",),
+    "line_search": SECOND_ORDER,
 }
 """The optimisers that read a constant."""
 
@@ -70,13 +76,18 @@ class LocalOptions:
 
     Attributes:
         optimizer: as in `torch.optim`; "gd" is full-batch SGD; "momentum" and "nesterov" are SGD with `momentum`.
-            Its state is reset each round.
+            "newton" and "lbfgs" take full-batch steps of convex models: with the Hessian, or with secant pairs. Its
+            state is reset each round.
         local_lr: local learning rate, > 0.
         batch_size: examples in a step, or "full".
         local_epochs: passes over the client's data in a round; excludes `local_steps`.
         local_steps: steps in a round; one number, or one for each client.
         drop_last: leave out the partial batch of an epoch (a client smaller than one batch keeps its batch).
         momentum, beta1, beta2, epsilon, rho: constants of the optimisers (rho is the smoothing constant of RMSprop).
+        damping: added to the diagonal of the Hessian of "newton" (Levenberg's); shorter steps the larger it is.
+        history: secant pairs that "lbfgs" keeps.
+        line_search: "none" takes steps of "newton" and "lbfgs" as they are, times local_lr (1 is the method's own
+            step); "backtracking" halves a step until the slope at its end is no longer uphill.
         l1: weight of the penalty l1 |w|, as a proximal step: after the optimiser's step, w moves towards 0 by l1 x how
             far the optimiser moves for a gradient of 1, and stops at 0 (soft-thresholding).
         l2: weight of the penalty l2 w^2 / 2; torch's `weight_decay`. It adds l2 w to the gradient, after clipping; with
@@ -108,7 +119,7 @@ class LocalOptions:
             whole batch. Above 1, clients train one after another on the plain engine.
         micro_batch_size: the most examples that pass through the model at once on a device. The gradients of a
             step's micro-batches are accumulated, so a step has the numbers of the whole batch within rounding.
-        given_batch_size: no key: the `batch_size` that was given and that "gd" replaced by "full".
+        given_batch_size: no key: the `batch_size` that was given and that a full-batch optimiser replaced by "full".
 
     A local step, in torch's order: gradient of the loss; noise; the algorithm's correction; clipping by norm, then by
     value; decoupled decay; the optimiser's step along gradient + l2 w; the proximal step of l1.
@@ -127,6 +138,9 @@ class LocalOptions:
     beta2: float = 0.999
     epsilon: float = 1e-8
     rho: float = 0.99
+    damping: float = 0.0
+    history: Annotated[int, Within(1, 1000, why="each is two vectors as long as the model")] = 10
+    line_search: Literal["none", "backtracking"] = "backtracking"
     l1: float = 0.0
     l2: float = 0.0
     decoupled_weight_decay: float | None = None
@@ -169,7 +183,8 @@ class LocalOptions:
             fix="Give one of the two. To remove the other: --set local_epochs= or --set local_steps=.",
         )
         check_below_one(self, "momentum", "beta1", "beta2", "rho", "effective_beta")
-        check_not_negative(self, "l1", "l2", "gradient_noise", "focal_gamma")
+        check_not_negative(self, "damping", "l1", "l2", "gradient_noise", "focal_gamma")
+        check_at_least(self, 1, "history")
         if self.decoupled_weight_decay is not None:
             check_not_negative(self, "decoupled_weight_decay")
         for name in ("clip_norm", "clip_value"):
@@ -178,9 +193,23 @@ class LocalOptions:
             require(allowed, name, f"must be > 0 and finite, got {value}", fix="Leave it out for no clipping.")
         check_positive(self, "epsilon")
         require(0 <= self.partial_work <= 1, "partial_work", f"must be in [0, 1], got {self.partial_work}")
-        if self.optimizer == "gd" and self.batch_size != "full":
+        if self.optimizer in SECOND_ORDER:
+            self._check_second_order()
+        if self.optimizer in ("gd", *SECOND_ORDER) and self.batch_size != "full":
             object.__setattr__(self, "given_batch_size", self.batch_size)
             object.__setattr__(self, "batch_size", "full")
+
+    def _check_second_order(self) -> None:
+        """Refuse keys under which a step is no step of one smooth function."""
+        used = {
+            "l1": self.l1, "decoupled_weight_decay": self.decoupled_weight_decay, "clip_norm": self.clip_norm,
+            "clip_value": self.clip_value, "gradient_noise": self.gradient_noise, "augment": self.augment.any,
+            "sampling": self.sampling != "shuffle", "devices": self.devices != 1,
+            "micro_batch_size": self.micro_batch_size,
+        }  # fmt: skip
+        key = next((key for key, value in used.items() if value), "")
+        problem = f"is not defined for optimizer {self.optimizer!r}, whose steps are those of one smooth function"
+        require(not key, key, problem, fix="Leave it out (l2 is allowed), or choose a first-order optimizer.")
 
     def unread(self) -> dict[str, str]:
         """Return why a key has no effect, for each key that the other keys leave without one.
@@ -191,7 +220,7 @@ class LocalOptions:
         """
         found = unread_of(self.optimizer, READERS, "optimizer")
         if self.given_batch_size is not None:
-            found["batch_size"] = "optimizer 'gd' takes all examples of a client in each step"
+            found["batch_size"] = f"optimizer {self.optimizer!r} takes all examples of a client in each step"
         if self.batch_size == "full":
             found["drop_last"] = "with batch_size 'full' no batch is partial"
         if self.micro_batch_size is not None and self.batch_size != "full" and self.micro_batch_size >= self.batch_size:

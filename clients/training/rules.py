@@ -67,6 +67,7 @@ class LocalRule:
         returns: names of the extra vectors that a client returns to the server.
         finish: see `Finish`; None keeps and returns nothing.
         needs_anchor_gradient: whether `finish` reads the full-batch gradient at the anchor.
+        sends_last_step: whether the update is the last local step alone; the steps before it only lead there.
         forgets_partial_work: whether a client that did less than its full local work keeps its old state. Servers that
             drop such updates need it: the states of server and clients must belong to the same round.
         options: the constants in its functions. Name and options identify the rule: another process builds its own
@@ -80,6 +81,7 @@ class LocalRule:
     returns: tuple[str, ...] = ()
     finish: Finish | None = None
     needs_anchor_gradient: bool = False
+    sends_last_step: bool = False
     forgets_partial_work: bool = False
     options: Mapping[str, float | int | str | bool] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -92,7 +94,7 @@ class LocalRule:
     @property
     def is_plain(self) -> bool:
         """Whether the rule changes nothing in local training."""
-        return self.correct is None and self.finish is None
+        return self.correct is None and self.finish is None and not self.sends_last_step
 
     @property
     def signature(self) -> str:
@@ -168,6 +170,10 @@ def local_rule(
 
 
 PLAIN = LocalRule("plain")
+LAST_STEP = LocalRule("last_step", sends_last_step=True)
+"""First-order MAML: a client adapts, and sends the step that it takes from there on its next batch, not its way.
+
+Source: Finn et al. 2017 (ICML), section 5.2; Nichol et al. 2018, section 3."""
 
 
 def proximal(mu: float) -> LocalRule:

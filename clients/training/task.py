@@ -32,6 +32,7 @@ from clients.training.class_balance import check_balance, federation_counts
 from clients.training.local import check_batches_of_one, clients_with_batches_of_one
 from clients.training.losses import example_losses
 from clients.training.options import LocalOptions
+from clients.training.second_order.checks import check_second_order
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def make_task(
         check_dense_gradients(module)
         facts = _trial(given, module, probe, population)
         _check_one(module, probe, population, local)
+        check_second_order(local, module, layout, facts, probe, population.task)
         counts = federation_counts(local, population, seed)
     return LearningTask(
         module, population, local, seed, layout, buffer_layout(module), facts, dtype,

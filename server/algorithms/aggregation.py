@@ -170,6 +170,17 @@ def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) 
     return Aggregation("normalised mean", weights, needs_steps=True, weighting=weighting, shares=base)
 
 
+def mean_gradient(weighting: Weighting) -> Aggregation:
+    """Average updates that are one step of SGD each, divided by `local_lr`: the mean of the steps' gradients."""
+    base = weighted_mean(weighting).weights
+
+    def weights(s: ClientFacts) -> F64:
+        scaled: F64 = base(s) / s.local_lr
+        return scaled
+
+    return Aggregation("mean gradient of the last steps", weights, weighting=weighting, shares=base)
+
+
 def coordinate_median() -> Aggregation:
     """Take the median of each coordinate over the clients, unweighted (Yin et al. 2018, ICML, definition 1).
 

@@ -10,14 +10,14 @@ from clients.training.optimizers import LINEAR
 from clients.training.options import LocalOptions
 from server.algorithms import options as kinds
 from server.algorithms import transforms
-from server.algorithms.aggregation import normalised_mean, weighted_mean
+from server.algorithms.aggregation import mean_gradient, normalised_mean, weighted_mean
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.options import AlgorithmOptions
 from server.algorithms.table import ALGORITHMS
 
 
-def fedavg(o: kinds.FedAvgOptions | kinds.FedSgdOptions, local: LocalOptions) -> Algorithm:
-    """Build FedAvg and FedSGD."""
+def fedavg(o: kinds.AveragingOptions, local: LocalOptions) -> Algorithm:
+    """Build FedAvg, FedSGD and Reptile: they differ in their options alone."""
     return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=transforms.sgd(o.server_lr))
 
 
@@ -76,6 +76,22 @@ def feddyn(o: kinds.FedDynOptions, local: LocalOptions) -> Algorithm:
     """Build FedDyn."""
     return Algorithm(
         o.kind, rules.dynamic(o.alpha), aggregation=weighted_mean("uniform"), server=transforms.dynamic(o.alpha)
+    )
+
+
+def fomaml(o: kinds.FomamlOptions, local: LocalOptions) -> Algorithm:
+    """Build first-order MAML.
+
+    Raises:
+        StrategyError: the last local step would be no multiple of its gradient.
+    """
+    if local.optimizer not in ("gd", "sgd"):
+        problem = f"'fomaml' reads the gradient of the last local step from it, and {local.optimizer!r} takes another"
+        raise StrategyError(
+            "local.optimizer", problem, fix="Set local.optimizer = 'sgd', or algorithm.kind = 'reptile'."
+        )
+    return Algorithm(
+        o.kind, rules.LAST_STEP, aggregation=mean_gradient(o.weighting), server=transforms.sgd(o.server_lr)
     )
 
 

@@ -176,6 +176,38 @@ class FedAdagradOptions(AveragingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReptileOptions(AveragingOptions):
+    """Reptile (Nichol et al. 2018): the server moves a part of the way towards the clients' adapted parameters.
+
+    With `server_lr` 1 it is FedAvg with uniform weights. What it learns is a start for local training.
+
+    Attributes:
+        server_lr: the part of the way, > 0.
+    """
+
+    kind: Literal["reptile"] = "reptile"
+    weighting: Weighting = "uniform"
+    server_lr: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FomamlOptions(AveragingOptions):
+    """First-order MAML (Finn et al. 2017): the server descends the gradients that clients have after they adapted.
+
+    A client takes all but the last of its local steps to adapt. The gradient of the last one, on the next batch, is
+    what it sends. Batches of an epoch do not overlap, so with local_steps x batch_size at most a client's examples the
+    last batch is new to it.
+
+    Attributes:
+        server_lr: learning rate of the server's step, > 0.
+    """
+
+    kind: Literal["fomaml"] = "fomaml"
+    weighting: Weighting = "uniform"
+    server_lr: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScaffoldOptions(AlgorithmOptions):
     """SCAFFOLD (Karimireddy et al. 2020); all clients have the same weight, as in the paper.
 

@@ -17,6 +17,8 @@ from server.algorithms.options import (
     FedProxOptions,
     FedSgdOptions,
     FedYogiOptions,
+    FomamlOptions,
+    ReptileOptions,
     ScaffoldOptions,
 )
 
@@ -81,4 +83,6 @@ ALGORITHMS: Table[AlgorithmRow] = Table(
     AlgorithmRow(kind="scaffold", options=ScaffoldOptions, build=_built("scaffold")),
     AlgorithmRow(kind="fednova", options=FedNovaOptions, build=_built("fednova")),
     AlgorithmRow(kind="feddyn", options=FedDynOptions, build=_built("feddyn")),
+    AlgorithmRow(kind="reptile", options=ReptileOptions, build=_built("fedavg")),
+    AlgorithmRow(kind="fomaml", options=FomamlOptions, build=_built("fomaml")),
 )

@@ -91,6 +91,27 @@ FACTS: Mapping[str, Fact] = {
         "low",
         range_of_task=_OF_CLASSES,
     ),
+    "adapted_loss": Fact(
+        "loss after adaptation", "mean loss on clients' held-out examples, each after local steps", "low"
+    ),
+    "adapted_accuracy": Fact(
+        "accuracy after adaptation",
+        "share of the clients' held-out examples that are predicted right, each after local steps",
+        "high",
+        range=SHARE,
+    ),
+    "adapted_error": Fact(
+        "error after adaptation",
+        "share of clients' held-out examples predicted wrong, each after local steps; root mean squared error of a "
+        "regression",
+        "low",
+        range_of_task=_OF_CLASSES,
+    ),
+    "adapted_mae": Fact(
+        "mean absolute error after adaptation",
+        "mean absolute error on clients' held-out examples after local steps",
+        "low",
+    ),
     "optimality_gap": Fact("optimality gap", "f(x) - f*, where f* is known; f = sum p_k F_k of the data", "low"),
     "distance_to_optimum": Fact("distance to the optimum", "|x - x*|, where x* is known", "low"),
     "relative_change": Fact(

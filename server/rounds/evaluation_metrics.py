@@ -67,6 +67,16 @@ def measure_evaluation(found: CohortEvaluation | None, population: Population) -
     return line | {"client_spread": spread}
 
 
+def measure_adapted(found: CohortEvaluation, population: Population) -> Line:
+    """Measure an evaluation of models that clients adapted; an empty line where no client had an example."""
+    known = found.num_examples > 0
+    if not known.any():
+        return {}
+    weights = population.federation.weights_of(found.clients[known], found.num_examples[known])
+    loss, score = (float(np.average(values[known], weights=weights)) for values in (found.loss, found.score))
+    return dict(metrics("adapted", loss, score, population.task))
+
+
 def _with_tenths(values: F64) -> dict[str, float]:
     """Return the quantiles of one value for each client, and the first and last decile."""
     with np.errstate(invalid="ignore"):  # scores of a diverged model may be infinite

@@ -21,7 +21,7 @@ def scenario_names(incomplete: str) -> list[str]:
 
     Example:
         >>> scenario_names("quad")
-        ['quadratic-scaffold', 'quadratic-two-clients']
+        ['quadratic-newton', 'quadratic-scaffold', 'quadratic-two-clients']
     """
     return [name for name in titles() if name.startswith(incomplete)]
 

@@ -17,6 +17,7 @@ from clients.engines.ranks.splitting import count_devices, is_split
 from clients.modules.copies import copy_module
 from clients.training.client_states import KEPT_IN_MEMORY
 from clients.training.optimizers import stacked_optimizer
+from clients.training.second_order.steps import kept_vectors
 from clients.training.task import LearningTask, cast_features, probe_examples
 from simulator.engines.limits import Limit, memory_limit, memory_used
 from simulator.engines.options import EngineOptions
@@ -128,7 +129,8 @@ def bytes_of_client(sample: Sample) -> int:
     example, activations = _of_example(task)
     largest = int(task.population.sizes[sample.clients].max(initial=1))
     batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
-    one = task.parameters.size * task.dtype.itemsize * (3 + stacked_optimizer(local).num_states)
+    states = stacked_optimizer(local).num_states + kept_vectors(local, task.parameters.size)
+    one = task.parameters.size * task.dtype.itemsize * (3 + states)
     one += PLAN_BYTES * sample.longest * batch
     at_once = min(batch, local.micro_batch_size or batch)
     return one + BACKWARD * activations * at_once + example * min(largest, sample.longest * batch)

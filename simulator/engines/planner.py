@@ -113,6 +113,8 @@ def _stackable(task: LearningTask, sample: Sample, *, native: bool) -> tuple[Pro
     try:
         program = make_program(task, probe_examples(task.population, task.dtype).features, native=native)
         off = disagreement(lambda task: StackedEngine(task, program=program), sample)
+    except EngineError as error:
+        return None, error.problem
     except FedscapeError:
         raise
     except Exception as error:  # whatever a user's module raises under torch.func

@@ -14,6 +14,7 @@ from clients.engines.base import Engine
 from clients.engines.plain import PlainEngine
 from clients.training.local import count_steps
 from clients.training.optimizers import stacked_optimizer
+from clients.training.second_order.steps import kept_vectors
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
 
@@ -94,7 +95,7 @@ def tile_widths(cohort: int, largest: int) -> list[int]:
 def largest_tile(sample: Sample, memory_bytes: int) -> int:
     """Return how many clients' parameters, gradients, optimiser states and batch plans fit in `memory_bytes`."""
     task = sample.task
-    states = stacked_optimizer(task.local).num_states
+    states = stacked_optimizer(task.local).num_states + kept_vectors(task.local, task.parameters.size)
     parameters = task.parameters.size * task.dtype.itemsize * (3 + states)
     largest = int(task.population.sizes[sample.clients].max(initial=1))
     batch = largest if task.local.batch_size == "full" else min(task.local.batch_size, largest)

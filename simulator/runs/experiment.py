@@ -14,14 +14,17 @@ from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
 from clients.core.user_code import naming
 from clients.engines.base import Engine
+from clients.engines.personal.adapted import AdaptedEvaluator
 from clients.flower.codec import PARAMETERS
 from clients.training.optimizers import penalties, penalty_gradient
 from clients.training.work import CohortWork
 from server.algorithms.objective import objective_weights
+from server.algorithms.state import ServerState
 from server.certificate.certifier import Certified, Certifier
 from server.convergence.monitor import ConvergenceMonitor
 from server.convergence.outcome import Trend
 from server.record.jsonlines import Line
+from server.rounds.evaluation_metrics import measure_adapted
 from server.rounds.experiment import Checkpointer, Experiment
 from server.rounds.judgement import Judge
 from server.rounds.model_metrics import Curve, ModelMetrics, curve_of_objective, curve_on_test
@@ -155,7 +158,24 @@ def _curves(session: Session) -> list[Curve]:
         curves.append(curve_of_objective(session.evaluator, weights, evaluation.objective_every))
     if evaluation.test_every:
         curves.append(curve_on_test(session.evaluator, population, evaluation.test_every))
+    if evaluation.adapt_every:
+        curves.append(_curve_after_adapting(session))
     return curves
+
+
+def _curve_after_adapting(session: Session) -> Curve:
+    """Return the curve of the scores that clients have after they adapted the model to their own data."""
+    task, evaluation, population = session.task, session.scenario.evaluation, session.population
+    assert session.engine is not None, "check_curves has refused nodes"
+    adapted = AdaptedEvaluator(task, session.engine, evaluation.adapt_steps)
+    clients = evaluated_clients(evaluation, population.sizes, task.seed)
+
+    def measure(now: ServerState) -> Line:
+        with naming("model", f"fails when clients adapt it in round {now.round_index}"):
+            found = adapted.evaluate(now.params, now.buffers, clients, now.round_index)
+        return measure_adapted(found, population)
+
+    return Curve(evaluation.adapt_every, measure)
 
 
 def _gradients(session: Session, engine: Engine) -> Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]:

@@ -42,6 +42,8 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
         names |= {"agreement"} if population.task != "objective" else set()
     if evaluation.federated_every:
         names |= {f"federated_{k}" for k in kinds[population.task] if our_clients or k not in CLASS_SCORES}
+    if evaluation.adapt_every and our_clients:
+        names |= {f"adapted_{k}" for k in kinds[population.task] if k not in CLASS_SCORES}
     if evaluation.gradient_every and our_clients:
         names.add("gradient_norm")
     if evaluation.objective_every and our_clients:
@@ -66,6 +68,11 @@ def check_curves(scenario: Scenario, population: Population, *, our_clients: boo
             f"is {evaluation.objective_every}, which needs the clients' training data, and your ClientApp has its own",
             fix="Leave it out. With evaluation.federated_every the ClientApp evaluates the model.",
         )
+    if evaluation.adapt_every and (not our_clients or population.clients.held_out is None):
+        lack = "the clients hold out no examples" if our_clients else "your ClientApp trains the clients"
+        problem = f"is {evaluation.adapt_every}, and {lack}"
+        fix = "Leave it out, or let clients hold out examples (data.client_test_fraction)."
+        raise ScenarioError("evaluation.adapt_every", problem, fix=fix)
     if evaluation.test_every and (population.test is None or population.task == "objective"):
         fix = "Leave it out, or give the data a test set of its own, as custom_population(..., test=(x, y)) does."
         if population.task == "objective":

@@ -75,6 +75,10 @@ class EvaluationOptions:
         test_every: rounds between evaluations on the central test examples (`test_loss`, `test_accuracy`, ...), round
             0 and the last round included; 0 for the final model alone. No criterion, target or other decision of a run
             looks at them.
+        adapt_every: rounds between evaluations after adaptation (`adapted_loss`, ...), round 0 and the last round
+            included; 0 for never. At most `federated_clients` clients train the server's model for `adapt_steps` local
+            steps on their own training data, and evaluate the result on the examples that they hold out.
+        adapt_steps: local steps of that adaptation, by [local] without the algorithm's correction.
         baselines: whether the run ends with pooled training and training alone, for comparison.
     """
 
@@ -83,11 +87,17 @@ class EvaluationOptions:
     gradient_every: Rounds = 0
     objective_every: Rounds = 0
     test_every: Rounds = 0
+    adapt_every: Rounds = 0
+    adapt_steps: Annotated[int, Within(1, 10**6, why="each is a batch of every client")] = 5
     baselines: bool = False
 
     def __post_init__(self) -> None:
-        check_at_least(self, 0, "federated_every", "gradient_every", "objective_every", "test_every")
-        check_at_least(self, 1, "federated_clients")
+        check_at_least(self, 0, "federated_every", "gradient_every", "objective_every", "test_every", "adapt_every")
+        check_at_least(self, 1, "federated_clients", "adapt_steps")
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that other keys leave without one."""
+        return {} if self.adapt_every else {"adapt_steps": "no client adapts the model (evaluation.adapt_every = 0)"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ MEASURED_LATE = {
     "evaluation.gradient_every": "only round 0 is measured",
     "evaluation.objective_every": "only round 0 and the last are measured",
     "evaluation.test_every": "only round 0 and the last are measured",
+    "evaluation.adapt_every": "only round 0 and the last are measured",
     "run.keep_parameters_every": "only round 0 and the last are kept",
     "run.keep_checkpoints_every": "only round 0 is kept",
 }

@@ -37,6 +37,8 @@ ROWS = {
     "fednova": kinds.FedNovaOptions(),
     "fednova, mu": kinds.FedNovaOptions(mu=0.2, weighting="uniform"),
     "feddyn": kinds.FedDynOptions(alpha=0.5),
+    "reptile": kinds.ReptileOptions(server_lr=0.7),
+    "fomaml": kinds.FomamlOptions(server_lr=0.3, weighting="examples"),
 }
 """One or more examples of every row."""
 GRADIENT_DESCENT = ("fedavg", "fedavg, uniform", "fedsgd", "fedprox", "scaffold, option 1", "scaffold, option 2",

@@ -17,7 +17,9 @@ from clients.sources.custom import custom_population
 from simulator.runs.run import Run, simulate
 from simulator.scenario.sections import load_scenario, to_toml
 
-ALGORITHMS = "fedavg, fedsgd, fedavgm, fedprox, fedadam, fedyogi, fedadagrad, scaffold, fednova, feddyn"
+ALGORITHMS = (
+    "fedavg, fedsgd, fedavgm, fedprox, fedadam, fedyogi, fedadagrad, scaffold, fednova, feddyn, reptile, fomaml"
+)
 SETS = {
     "local.locl_lr=0.1": "local.locl_lr: 'locl_lr' is not a key of [local]. Nearest: 'local_lr'.",
     "lokal.local_lr=0.1": "lokal: 'lokal' is not a key of a scenario. Nearest: 'local'.",

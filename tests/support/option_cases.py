@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clients.faults.table import FAULTS
-from clients.training.options import READERS
+from clients.training.options import READERS, SECOND_ORDER
 from server.algorithms.table import ALGORITHMS
 
 Table = dict[str, Any]
@@ -54,6 +54,7 @@ OF_AIR = changed(CITY, data=AIR)
 PEOPLE: Table = {"kind": "activity", "clients": 6, "windows": 24, "window": 16}
 OF_PEOPLE = changed(CITY, data=PEOPLE, model={"kind": "softmax"})
 QUADRATIC = changed(BASE, data={"kind": "quadratic", "clients": 4}, partition=None, model={"kind": "quadratic"})
+DIRAC = changed(BASE, data={"kind": "dirac", "clients": 4}, partition=None, model={"kind": "dirac_gan"})
 EPOCHS: Table = {"local_steps": None, "local_epochs": 2}
 
 
@@ -81,6 +82,11 @@ def _local_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     for name in ("momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"):
         table = changed(BASE, local={"optimizer": name, "class_weights": "effective"})
         for key in (*READERS, "effective_beta", "weights_from"):
+            yield f"{key} of {name}", table, ("local", key)
+    bowl = changed(QUADRATIC, data={"kind": "quadratic", "clients": 4, "dimension": 4})
+    for name in SECOND_ORDER:  # steps of four times the method's own, which the line search shortens
+        table = changed(bowl, local={"optimizer": name, "local_lr": 4.0, "local_steps": 4})
+        for key in ("damping", "history", "line_search", "l2"):
             yield f"{key} of {name}", table, ("local", key)
     yield "augment", changed(OF_PEOPLE, local={"augment": {"jitter": 0.1}}), ("local", "augment")
     every: Table = {"kind": "step", "every": 1}
@@ -118,6 +124,9 @@ def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     given = {"curvatures": [1.0, 2.0, 3.0, 4.0], "centres": [1.0, 2.0, 3.0, 5.0]}
     yield "quadratic", QUADRATIC, data
     yield "given quadratic", changed(QUADRATIC, data={"kind": "quadratic", **given}), data
+    yield "dirac", DIRAC, data
+    yield "sine", changed(own, data={"kind": "sine", "clients": 4}, model={"kind": "linear"}), data
+    yield "given dirac", changed(DIRAC, data={"kind": "dirac", "points": [1.0, 2.0, 3.0, 5.0]}), data
     yield from _file_cases(folder, own)
     kinds: dict[str, Table] = {
         "iid": {}, "shards": {}, "dirichlet": {"concentration": 0.5}, "quantity": {},
@@ -220,11 +229,16 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "gru", changed(OF_AIR, model={"kind": "gru", "hidden": 3}), model
     yield "linear", OF_AIR, model
     yield "quadratic model", QUADRATIC, model
+    turns: Table = {"kind": "dirac_gan", "order": "alternating", "regularisation": "r1"}
+    yield "dirac_gan", DIRAC, model
+    yield "dirac_gan, alternating", changed(DIRAC, model=turns), model
     evaluation, convergence = ("evaluation",), ("convergence",)
     yield "evaluation", changed(BASE, evaluation={"federated_every": 1}), evaluation
     yield "no evaluation", BASE, evaluation
     bare: Table = {**DIGITS, "validation_fraction": 0.0, "test_fraction": 0.0, "client_test_fraction": 0.0}
     yield "evaluation without held-out data", changed(BASE, data=bare, evaluation={"federated_every": 1}), evaluation
+    adapted: Table = {"adapt_every": 1, "adapt_steps": 2}
+    yield "adapted", changed(BASE, evaluation=adapted), evaluation
     yield "gradients", changed(BASE, evaluation={"gradient_every": 1}), evaluation
     yield "no criterion", changed(BASE, convergence={"settled": None, "stop": "any"}), convergence
     two: Table = {"pseudo_gradient": {"below": 1e6, "hold": 1}, "settled": {"below": 1e-9}}

@@ -38,6 +38,8 @@ VALUES: Mapping[str, list[Any]] = {
     "data.meters.task": [
         {"task": "peak_hour", "horizon": 24, "window": 24, "stride": 24, "model": {"kind": "softmax"}}
     ],
+    "data.dirac.points": [{"points": [1.0, -1.0, 2.0, 5.0], "clients": None}],
+    "data.sine.amplitude": [[1.0, 2.0]],
     "data.quadratic.centres": [{"centres": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
     "data.quadratic.curvatures": [
         {"curvatures": [1.0, 2.0, 3.0, 4.0], "linear": [1.0, 0.0, 0.0, 0.0], "clients": None}
@@ -73,6 +75,7 @@ VALUES: Mapping[str, list[Any]] = {
     "local.clip_norm": [0.01],
     "local.clip_value": [0.0001],
     "local.class_weights": ["inverse"],
+    "local.history": [1],
     "local.local_epochs": [3, {"local_epochs": 2, "local_steps": None}],
     "local.local_steps": [2, {"local_steps": 2, "local_epochs": None}],
     "local.schedule.at": [[2], {"at": [1], "every": None}],

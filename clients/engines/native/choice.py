@@ -51,7 +51,7 @@ def obstacle_of(local: LocalOptions, rule: LocalRule) -> str:
         "local.focal_gamma": local.focal_gamma,
     }
     named = [key for key, used in others.items() if used]
-    if rule.correct is not None:
+    if rule.correct is not None or rule.sends_last_step:
         named.append(f"the local rule {rule.name!r}")
     return f"its steps are plain SGD, without {listed(named)}" if named else ""
 

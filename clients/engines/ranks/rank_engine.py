@@ -80,13 +80,15 @@ class RankEngine(PlainEngine):
         meter: PathMeter,
         counted: tuple[float, int, int, int],
         row: Tensor,
+        before_last: Tensor | None,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
         """Return a client's result with the losses and errors of all ranks."""
         total, seen, errors, steps = counted
         own = torch.tensor([total, errors], dtype=torch.float64, device=self.task.device)
         total, wrong = self._team.add(own).tolist()
         self._check_buffers()
-        return super()._result(k, work, data, state, meter, (total, seen, round(wrong), steps), row)
+        counted = (total, seen, round(wrong), steps)
+        return super()._result(k, work, data, state, meter, counted, row, before_last)
 
     def _check_buffers(self) -> None:
         """Refuse buffers that ranks changed differently: such statistics are not those of one device.

@@ -56,6 +56,7 @@ LINE = table(
         "validation_accuracy federated_accuracy validation_balanced_accuracy federated_balanced_accuracy "
         "validation_macro_f1 federated_macro_f1 validation_error federated_error validation_mae federated_mae "
         "objective test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae "
+        "adapted_loss adapted_accuracy adapted_error adapted_mae "
         "optimality_gap distance_to_optimum agreement relative_change pseudo_gradient_norm aggregate_norm step_norm "
         "gradient_norm largest_gradient_norm update_dispersion gradient_diversity gradient_dissimilarity "
         "bytes_down bytes_up bytes_total simulated_seconds simulated_seconds_total wall_seconds clients_per_second "

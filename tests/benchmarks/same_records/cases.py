@@ -50,7 +50,7 @@ def _fault(base: str, **faults: str) -> Case:
 
 
 ALGORITHMS = ("fedavg", "fedsgd", "fedavgm", "fedprox", "fedadam", "fedyogi", "fedadagrad", "scaffold", "fednova",
-              "feddyn")  # fmt: skip
+              "feddyn", "reptile", "fomaml")  # fmt: skip
 OPTIMIZERS = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
 CITY = ("traffic", "meters", "air", "bridge", "intrusion", "activity")
 BUILTINS = (
@@ -108,6 +108,17 @@ CASES: dict[str, Case] = {
         for kind in ("average", "local", "server")
     },
     **{f"optimizer-{kind}": _case("digits", f"local.optimizer={kind}", "local.local_lr=0.02") for kind in OPTIMIZERS},
+    **{
+        f"optimizer-{kind}": _case(
+            "digits",
+            f"local.optimizer={kind}",
+            "model={kind='softmax'}",
+            "local.l2=0.01",
+            "local.batch_size=full",
+            "local.local_lr=1",
+        )
+        for kind in ("newton", "lbfgs")
+    },
     "optimizer-adamw-decay": _case(
         "digits", "local.optimizer=adamw", "local.decoupled_weight_decay=0.1", "local.local_lr=0.01"
     ),

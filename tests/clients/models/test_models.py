@@ -22,6 +22,8 @@ from clients.models.options import (
     TwoNNOptions,
 )
 from clients.models.table import MODELS
+from clients.sources.dirac import dirac_population
+from clients.sources.options import DiracOptions
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 
@@ -67,6 +69,8 @@ def test_every_registered_model_is_built(population_of):
     for kind, row in MODELS.items():
         task, options = row.tasks[0], row.options
         population = population_of([3], shapes.get(kind, (6,)), 3, task)
+        if kind == "dirac_gan":
+            population = dirac_population(DiracOptions(clients=3, dimension=3), seed=0)
         assert options().kind == kind
         make_task(build_model(options(), population, 0), population, LocalOptions(), seed=0)
 
@@ -146,7 +150,7 @@ def test_same_seed_gives_same_bytes_and_leaves_torchs_generator_unchanged(option
     [
         (SoftmaxOptions(), (6,), "regression", "kind: 'softmax' needs classes.*Use 'linear'"),
         (LinearOptions(), (6,), "classification", "kind: 'linear' is for regression.*Use 'softmax'"),
-        (SoftmaxOptions(), (6,), "objective", "kind: 'softmax' does not fit data 'custom'. Quadratic"),
+        (SoftmaxOptions(), (6,), "objective", "kind: 'softmax' does not fit data 'custom'. Data 'quadratic'"),
         (ParameterVectorOptions(), (6,), "classification", "kind: 'quadratic' does not fit"),
         (CnnOptions(), (6,), "classification", r"kind: 'cnn' needs images of at least 4x4.*\(6,\)"),
         (SmallCnnOptions(), (3, 1, 5), "classification", "kind: 'small_cnn' needs images of at least 2x2"),

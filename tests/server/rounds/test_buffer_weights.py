@@ -30,6 +30,8 @@ BY_ROW = {
     "scaffold": (kinds.ScaffoldOptions(), UNIFORM),
     "feddyn": (kinds.FedDynOptions(), UNIFORM),
     "fednova": (kinds.FedNovaOptions(), P),
+    "reptile": (kinds.ReptileOptions(), UNIFORM),
+    "fomaml": (kinds.FomamlOptions(weighting="examples"), P),
     "fednova, uniform": (kinds.FedNovaOptions(weighting="uniform"), UNIFORM),
 }
 

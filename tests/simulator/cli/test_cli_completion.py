@@ -37,7 +37,7 @@ def offered(words: str) -> list[str]:
         ("fedscape re", ["resume", "report"]),
         ("fedscape dashboards ", ["list", "write", "push"]),
         ("fedscape run --metrics-p", ["--metrics-port"]),
-        ("fedscape run quad", ["quadratic-scaffold", "quadratic-two-clients"]),
+        ("fedscape run quad", ["quadratic-newton", "quadratic-scaffold", "quadratic-two-clients"]),
         ("fedscape data --set algorithm.ki", ["algorithm.kind="]),
         ("fedscape export run --to o", ["openmetrics"]),
         ("fedscape run --remote-write-clock s", ["simulated"]),

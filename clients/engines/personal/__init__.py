@@ -1,0 +1,4 @@
+"""How good is a model after clients have adapted it to their own data?
+
+It imports core, training and the engines.
+"""
