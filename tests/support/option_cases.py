@@ -227,7 +227,7 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "cnn1d", changed(OF_PEOPLE, model={"kind": "cnn1d", "channels": [3, 4], "kernel": 3}), model
     yield "gru", changed(OF_AIR, model={"kind": "gru", "hidden": 3}), model
     yield "lstm", changed(OF_AIR, model={"kind": "lstm", "hidden": 3}), model
-    bridge: Table = {"kind": "bridge", "clients": 4, "windows": 24, "window": 8, "task": "reconstruct"}
+    bridge: Table = {"kind": "bridge", "clients": 4, "windows": 24, "window": 16, "task": "reconstruct"}
     coder: Table = {"kind": "autoencoder", "hidden": [5], "code": 3}
     yield "autoencoder", changed(CITY, data=bridge, model=coder), model
     yield "linear autoencoder", changed(CITY, data=bridge, model={**coder, "hidden": []}), model
