@@ -24,7 +24,7 @@ from clients.city.structure import Bridges, deck_temperature, excitation, freque
 from clients.city.window_options import BridgeOptions
 from clients.city.windows import Counts, draw_counts, pick
 from clients.core import streams
-from clients.core.arrays import F32, F64, I64, Array
+from clients.core.arrays import F32, F64, I64, Array, Bool
 from clients.core.channels import Channel
 from clients.world.world import World
 
@@ -158,6 +158,10 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
             return features, (truth.hours >= truth.bridges.onset[truth.bridge]).astype(np.int64)
         return features, features.reshape(len(key), -1) / np.float32(channels[0].deviation)
 
+    def anomalous(clients: I64, part: Part) -> Bool:
+        truth = bridge_truth(options, world, seed, np.asarray(clients, np.int64), part)
+        return np.asarray(truth.hours >= truth.bridges.onset[truth.bridge])
+
     everyone = np.arange(options.clients, dtype=np.int64)
     sizes = _counts(options, seed, everyone)
     onsets = _onsets(options, world, seed, everyone, sizes)
@@ -172,6 +176,7 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
         feature_shape=(options.window, options.sensors),
         outputs=2 if classify else options.window * options.sensors,
         reconstructs=not classify,
+        anomalous=None if classify else anomalous,
         make=make,
         hours=lambda clients, part: bridge_truth(options, world, seed, clients, part).hours,
         places=world.sites,

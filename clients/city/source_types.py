@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from clients.core.arrays import F32, F64, I32, I64, Array
+from clients.core.arrays import F32, F64, I32, I64, Array, Bool
 from clients.core.channels import Channel
 from clients.core.examples import Task
 from clients.core.population_parts import Places
@@ -95,6 +95,7 @@ class WindowSource(Source):
             than "train".
         hours: (clients, part) -> hour of the world's clock of each example, float64 (M,), rising within a client; None
             where the examples have no time.
+        anomalous: (clients, part) -> which examples are anomalies, bool (M,); None where nothing is reconstructed.
         validation_sizes: examples of each client in the central validation part, int32 (N,).
     """
 
@@ -107,6 +108,7 @@ class WindowSource(Source):
     make: Callable[[I64, Part], tuple[F32, Array]]
     hours: Callable[[I64, Part], F64] | None = None
     reconstructs: bool = False
+    anomalous: Callable[[I64, Part], Bool] | None = None
 
 
 AnySource = SeriesSource | WindowSource

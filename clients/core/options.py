@@ -11,13 +11,16 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from clients.core.errors import listed, require, require_numbers
 from clients.core.numbers.bounds import Name
 
 ClientChoice = float | str | tuple[str | Name | float, ...]
 """Which clients: a share of them, a name, or a list of names. A whole number in a list is a name."""
+
+LossName = Literal["auto", "cross_entropy", "hinge", "squared_hinge", "perceptron"]
+"""The loss of an example; see `LocalOptions.loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)

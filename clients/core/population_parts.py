@@ -151,12 +151,15 @@ class CentralExamples:
         hours: hour of the world's clock of each example, float64 (n,); None where they have no time.
         latest: of forecasts, the quantity's reading at the end of each window, scaled as the targets are, (n,); None
             where it is unknown.
+        anomalous: which examples are anomalies, bool (n,), where the data reconstruct their features and know it; the
+            model is not told. None elsewhere.
     """
 
     examples: Examples
     owners: I64 | None = None
     hours: F64 | None = None
     latest: Tensor | None = None
+    anomalous: Bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clients.core.examples import Task
-from clients.training.losses import focal, focal_slope
+from clients.training.losses import MARGIN_LOSSES, focal, focal_slope, margin_error
 
 Tensors = dict[str, Tensor]
 
@@ -51,7 +51,9 @@ class Program(Protocol):
         """Return gradients [k, *shape], example losses [k, b], outputs [k, b, ...] and new buffers."""
 
 
-def output_error(outputs: Tensor, batch: Batch, task: Task, gamma: float = 0.0) -> tuple[Tensor, Tensor]:
+def output_error(
+    outputs: Tensor, batch: Batch, task: Task, gamma: float = 0.0, loss: str = "auto"
+) -> tuple[Tensor, Tensor]:
     """Return example losses [k, b], and the derivative of their weighted sum by the outputs, [k, b, outputs].
 
     Args:
@@ -59,7 +61,10 @@ def output_error(outputs: Tensor, batch: Batch, task: Task, gamma: float = 0.0) 
         batch: targets and weights.
         task: classification (cross-entropy) or regression (squared error averaged over outputs).
         gamma: exponent of the focal loss; 0 is cross-entropy.
+        loss: one of `LocalOptions.loss`; "auto" is the task's.
     """
+    if loss in MARGIN_LOSSES:
+        return _margin_error(outputs, batch, loss)
     if gamma or batch.remedy:
         return _remedied_error(outputs, batch, gamma)
     weights = batch.weights.unsqueeze(2) if batch.weights is not None else 1.0 / outputs.shape[1]
@@ -74,6 +79,20 @@ def output_error(outputs: Tensor, batch: Batch, task: Task, gamma: float = 0.0) 
         return losses, d.movedim(axis, 2).mul_(weights)
     away = outputs - batch.targets.view_as(outputs)
     return away.square().mean(2), away.mul_(2.0 / outputs.shape[2]).mul_(weights)
+
+
+def _margin_error(outputs: Tensor, batch: Batch, loss: str) -> tuple[Tensor, Tensor]:
+    """Compute `output_error` for a loss of the margin, weighted or mixed or neither."""
+    weights = batch.weights.unsqueeze(2) if batch.weights is not None else 1.0 / outputs.shape[1]
+    losses, d = margin_error(outputs, batch.targets, loss)
+    if batch.remedy:
+        scales = batch.remedy["scales"]
+        losses, d = losses * scales, d * scales.unsqueeze(2)
+    if "others" in batch.remedy:
+        scales = batch.remedy["other_scales"]
+        others, by_others = margin_error(outputs, batch.remedy["others"], loss)
+        losses, d = losses + others * scales, d + by_others * scales.unsqueeze(2)
+    return losses, d * weights
 
 
 def _remedied_error(outputs: Tensor, batch: Batch, gamma: float) -> tuple[Tensor, Tensor]:

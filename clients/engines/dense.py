@@ -10,18 +10,23 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
 from clients.engines.native.dense import DenseKernel
 from clients.engines.native.kernel import WithKernel
+from clients.models.linear import TwoClasses
 from clients.modules.dropout import Dropout, DropoutSite
 from clients.training.task import LearningTask
 
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """A linear layer with its activation and dropout: parameter names, activation name, dropout site."""
+    """A linear layer with its activation and dropout: parameter names, activation name, dropout site.
+
+    The activation of the last layer is None, or "two classes" (`clients.models.linear.TwoClasses`).
+    """
 
     weight: str
     bias: str | None
@@ -29,7 +34,9 @@ class DenseLayer:
     site: DropoutSite | None
 
 
-_ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid"}
+_ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", TwoClasses: "two classes",
+}  # fmt: skip
 
 
 def dense_layers(task: LearningTask) -> tuple[DenseLayer, ...] | None:
@@ -45,6 +52,8 @@ def dense_layers(task: LearningTask) -> tuple[DenseLayer, ...] | None:
             return None
         if type(module) in (nn.Sequential, nn.Identity) or (_flattens(module) and last is None):
             continue
+        if last is not None and last.activation == "two classes":
+            return None
         if type(module) is nn.Linear and (last is None or last.activation):
             layers.append(DenseLayer(f"{name}.weight", f"{name}.bias" if module.bias is not None else None, None, None))
         elif type(module) in _ACTIVATIONS and last and not last.activation and not last.site:
@@ -59,7 +68,7 @@ def dense_layers(task: LearningTask) -> tuple[DenseLayer, ...] | None:
         else:
             return None
     names = [n for layer in layers for n in (layer.weight, layer.bias) if n]
-    ends_linear = bool(layers) and layers[-1].activation is None and layers[-1].site is None
+    ends_linear = bool(layers) and layers[-1].activation in (None, "two classes") and layers[-1].site is None
     return tuple(layers) if ends_linear and tuple(names) == task.parameters.names else None
 
 
@@ -75,14 +84,20 @@ class DenseProgram(WithKernel):
         task: what the outputs are.
         gamma: exponent of the focal loss; 0 is cross-entropy.
         kernel: takes all steps of plain SGD in one call; None computes them with torch.
+        loss: one of `LocalOptions.loss`; "auto" is the task's.
     """
 
     masks_padding = True
 
     def __init__(
-        self, layers: tuple[DenseLayer, ...], task: Task, gamma: float = 0.0, kernel: DenseKernel | None = None
+        self,
+        layers: tuple[DenseLayer, ...],
+        task: Task,
+        gamma: float = 0.0,
+        kernel: DenseKernel | None = None,
+        loss: str = "auto",
     ) -> None:
-        self.layers, self.task, self.gamma, self.kernel = layers, task, gamma, kernel
+        self.layers, self.task, self.gamma, self.kernel, self.loss = layers, task, gamma, kernel, loss
 
     def width(self, k: int) -> int:
         """Return k."""
@@ -98,7 +113,7 @@ class DenseProgram(WithKernel):
                 out[layer.bias] = d.sum(1)
 
         inputs, outputs = self._forward(params, batch)
-        losses, d = output_error(outputs, batch, self.task, self.gamma)
+        losses, d = output_error(outputs, batch, self.task, self.gamma, self.loss)
         self._backward(params, batch, inputs, d, keep)
         return out, losses, outputs, buffers
 
@@ -112,7 +127,7 @@ class DenseProgram(WithKernel):
                 bias.sub_(d.sum(1), alpha=lr)
 
         inputs, outputs = self._forward(params, batch)
-        losses, d = output_error(outputs, batch, self.task, self.gamma)
+        losses, d = output_error(outputs, batch, self.task, self.gamma, self.loss)
         self._backward(params, batch, inputs, d, step)
         return losses, outputs
 
@@ -125,6 +140,8 @@ class DenseProgram(WithKernel):
             z = torch.baddbmm(params[layer.bias].unsqueeze(1), h, weight) if layer.bias else torch.bmm(h, weight)
             if layer.activation == "relu":
                 z = z.relu_()
+            elif layer.activation == "two classes":
+                z = functional.pad(z, (1, 0))
             elif layer.activation:
                 z = z.tanh_() if layer.activation == "tanh" else z.sigmoid_()
             mask = _mask(layer, batch)
@@ -140,6 +157,7 @@ class DenseProgram(WithKernel):
         use: Callable[[DenseLayer, Tensor, Tensor], None],
     ) -> None:
         """Call `use(layer, d, h)` for each layer, last to first; `use` may change the layer's parameters."""
+        d = d[:, :, 1:] if self.layers[-1].activation == "two classes" else d
         for i in reversed(range(len(self.layers))):
             below = torch.bmm(d, params[self.layers[i].weight]) if i else d
             use(self.layers[i], d, inputs[i])

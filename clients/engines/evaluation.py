@@ -170,7 +170,8 @@ class Evaluator:
         outputs, task = self._outputs(examples.features, chunk), self.task.population.task
         targets = self._there(cast_targets(examples.targets, self.task.dtype))
         predicted = predictions(outputs, task)
-        losses, scores = example_losses(outputs, targets, task), example_scores(predicted, targets, task)
+        losses = example_losses(outputs, targets, task, self.task.local.loss)
+        scores = example_scores(predicted, targets, task)
         return ExampleScores(losses.cpu(), scores.cpu(), predicted.cpu())
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
@@ -208,7 +209,7 @@ class Evaluator:
         for rows in torch.split(torch.from_numpy(data.rows), CHUNK):
             outputs = self._outputs(data.features[rows])
             targets = self._there(cast_targets(data.targets[rows], self.task.dtype))
-            losses.append(example_losses(outputs, targets, self.task.population.task))
+            losses.append(example_losses(outputs, targets, self.task.population.task, self.task.local.loss))
             predicted = predictions(outputs, self.task.population.task)
             scores.append(example_scores(predicted, targets, self.task.population.task))
             if classify:
@@ -247,7 +248,8 @@ class Evaluator:
             targets = cast_targets(data.targets[chosen], task.dtype)
             outputs = self.outputs(data.features[chosen])
             remedy = {} if weights is None else {"scales": weights[places].gather(1, targets[:, None]).squeeze(1)}
-            losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
+            kind, local = task.population.task, task.local
+            losses = trained_losses(outputs, targets, kind, local.focal_gamma, remedy, local.loss)
             found.append(losses.double().numpy())
         return np.concatenate(found)
 

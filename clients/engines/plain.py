@@ -194,7 +194,8 @@ class PlainEngine:
         with autocast(task):
             outputs = model(batch.features)
         outputs = outputs.to(task.dtype)
-        losses = trained_losses(outputs, batch.targets, task.population.task, task.local.focal_gamma, batch.remedy)
+        kind, local = task.population.task, task.local
+        losses = trained_losses(outputs, batch.targets, kind, local.focal_gamma, batch.remedy, local.loss)
         return losses, outputs.detach()
 
     def _backward(self, batch: PreparedBatch) -> tuple[Tensor, Tensor | int]:

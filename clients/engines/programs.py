@@ -1,7 +1,7 @@
 """Gradients of a stack of clients: one tensor program for K models on K batches.
 
-`DenseProgram`, `GruProgram` and `QuadraticProgram` are written by hand for their models. `VmapProgram` runs any other
-module through `torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
+`DenseProgram`, `GruProgram`, `LstmProgram` and `QuadraticProgram` are written by hand for their models. `VmapProgram`
+runs any other module through `torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clients.engines.native.choice import conv_kernel, dense_kernel
 from clients.engines.native.gru import NativeGruProgram, gru_kernel
 from clients.engines.native.kernel import Kernel, WithKernel
 from clients.engines.quadratics import QuadraticProgram, is_quadratic
-from clients.engines.recurrent import GruProgram, is_gru_forecaster
+from clients.engines.recurrent import GruProgram, LstmProgram, is_gru_forecaster, is_lstm_forecaster
 from clients.modules.copies import copy_module
 from clients.modules.dropout_sites import dropouts_of
 from clients.modules.randomness import generators_restored
@@ -106,7 +106,7 @@ class VmapProgram(WithKernel):
         with autocast(self._learning):
             outputs = functional_call(self._module, dict(inputs), (features,))
         outputs = outputs.to(self._learning.dtype)
-        losses = trained_losses(outputs, targets, self._task, self._gamma, remedy)
+        losses = trained_losses(outputs, targets, self._task, self._gamma, remedy, self._learning.local.loss)
         return (losses * weights).sum(), (losses, outputs, now)
 
 
@@ -155,10 +155,14 @@ def make_program(task: LearningTask, features: Tensor, *, native: bool = False) 
     layers = dense_layers(task) if not task.bf16 else None
     if layers is not None:
         dense = dense_kernel(layers, task)[0] if native else None
-        return DenseProgram(layers, task.population.task, task.local.focal_gamma, dense)
+        return DenseProgram(layers, task.population.task, task.local.focal_gamma, dense, task.local.loss)
     if is_gru_forecaster(task) and not task.bf16:
-        gru, kind, gamma = gru_kernel(task)[0] if native else None, task.population.task, task.local.focal_gamma
-        return NativeGruProgram(kind, gamma, gru) if gru else GruProgram(kind, gamma)
+        gru, kind, local = gru_kernel(task)[0] if native else None, task.population.task, task.local
+        if gru is None:
+            return GruProgram(kind, local.focal_gamma, local.loss)
+        return NativeGruProgram(kind, local.focal_gamma, gru, local.loss)
+    if is_lstm_forecaster(task) and not task.bf16:
+        return LstmProgram(task.population.task, task.local.focal_gamma, task.local.loss)
     if is_quadratic(task) and task.local.optimizer not in SECOND_ORDER:
         return QuadraticProgram(task.parameters.size)
     independent = all(site.by_example for site in task.sites) and examples_are_independent(task, features)

@@ -18,6 +18,7 @@ from clients.datasets.example_options import HuggingFaceOptions, NBaiotOptions, 
 from clients.datasets.series_options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
 from clients.partition.options import PartitionOptions
 from clients.partition.table import PARTITIONS
+from clients.sources.made_options import ChurnOptions, PointsOptions, ReviewsOptions
 from clients.sources.options import (
     DigitsOptions,
     DiracOptions,
@@ -61,6 +62,11 @@ def _pooled(kind: str, options: type[DataOptions], module: str, *, needed: bool 
     return DataRow(kind=kind, options=options, build=build, partition="needed" if needed else "taken")
 
 
+def _drawn(kind: str, options: type[DataOptions], *, needed: bool = True) -> DataRow:
+    """Return the row of generated examples that a partition must or may deal out."""
+    return _pooled(kind, options, f"sources.{kind}", needed=needed)
+
+
 def _owned(kind: str, options: type[DataOptions], module: str, *, is_drawn: bool = False) -> DataRow:
     """Return the row of a kind of data with their own clients."""
     build = lazy(f"clients.{module}", f"{kind}_population")
@@ -80,6 +86,9 @@ DATA: Table[DataRow] = Table(
     _pooled("digits", DigitsOptions, "sources.images", needed=True),
     _pooled("images", ImagesOptions, "sources.images", needed=True),
     _pooled("table", TableOptions, "tables.table"),
+    _drawn("points", PointsOptions),
+    _drawn("churn", ChurnOptions, needed=False),
+    _drawn("reviews", ReviewsOptions, needed=False),
     _owned("synthetic", SyntheticOptions, "sources.synthetic", is_drawn=True),
     _owned("quadratic", QuadraticOptions, "sources.quadratic", is_drawn=True),
     _owned("dirac", DiracOptions, "sources.dirac", is_drawn=True),

@@ -45,7 +45,10 @@ def window_population(source: WindowSource, *, seed: int, dtype: torch.dtype = t
             return None
         examples = Examples(*_made(source, layout, owners, part, sizes))
         return CentralExamples(
-            examples, np.repeat(owners, sizes[owners]), None if source.hours is None else source.hours(owners, part)
+            examples,
+            np.repeat(owners, sizes[owners]),
+            None if source.hours is None else source.hours(owners, part),
+            anomalous=None if source.anomalous is None else source.anomalous(owners, part),
         )
 
     hours = source.hours

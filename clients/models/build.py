@@ -73,7 +73,7 @@ class GruForecaster(nn.Module):
         return out
 
 
-def _initialised(module: nn.Module, how: str, generator: torch.Generator | None) -> nn.Module:
+def initialised(module: nn.Module, how: str, generator: torch.Generator | None) -> nn.Module:
     """Initialise weights by Glorot and Bengio 2010 ("xavier"), He et al. 2015 ("he") or torch's default ("torch")."""
     for m in module.modules():
         if not isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d) or m.weight.is_meta:
@@ -109,13 +109,13 @@ def _flat(shape: Shape) -> tuple[list[nn.Module], int]:
 def linear(o: LinearOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build linear regression."""
     flatten, inputs = _flat(shape)
-    return _initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), "zero", generator)
+    return initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), "zero", generator)
 
 
 def softmax(o: SoftmaxOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build softmax regression: its outputs are logits."""
     flatten, inputs = _flat(shape)
-    return _initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), o.initialisation, generator)
+    return initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), o.initialisation, generator)
 
 
 def mlp(o: MlpOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
@@ -129,7 +129,7 @@ def mlp(o: MlpOptions, shape: Shape, outputs: int, generator: torch.Generator | 
         ]
         layers += [nn.Dropout(o.dropout)] if o.dropout else []
         inputs = width
-    return _initialised(nn.Sequential(*layers, nn.Linear(inputs, outputs)), o.initialisation, generator)
+    return initialised(nn.Sequential(*layers, nn.Linear(inputs, outputs)), o.initialisation, generator)
 
 
 def two_nn(o: TwoNNOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
@@ -170,7 +170,7 @@ def cnn(o: CnnOptions, shape: Shape, outputs: int, generator: torch.Generator | 
         nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(64 * (height // 4) * (width // 4), 512), nn.ReLU(), nn.Linear(512, outputs),
     )  # fmt: skip
-    return _initialised(layers, "he", generator)
+    return initialised(layers, "he", generator)
 
 
 def small_cnn(o: SmallCnnOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
@@ -185,12 +185,12 @@ def small_cnn(o: SmallCnnOptions, shape: Shape, outputs: int, generator: torch.G
         nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(second * (height // 2) * (width // 2), outputs),
     )  # fmt: skip
-    return _initialised(layers, "he", generator)
+    return initialised(layers, "he", generator)
 
 
 def cnn1d(o: Cnn1dOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the CNN over time."""
-    return _initialised(cnn1d_layers(shape, outputs, o), "he", generator)
+    return initialised(cnn1d_layers(shape, outputs, o), "he", generator)
 
 
 def gru(o: GruOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:

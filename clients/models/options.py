@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import KindOptions, check_at_least, check_below_one, unread_of
+from clients.core.options import KindOptions, LossName, check_at_least, check_below_one, unread_of
 
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "leaky_relu"]
 Norm = Literal["none", "batch", "group"]
@@ -21,6 +21,11 @@ class ModelOptions(KindOptions):
     def label(self) -> str:
         """The model's name at the start of a run: its kind, and its widths where the user sets them."""
         return self.kind
+
+    @property
+    def loss(self) -> LossName:
+        """The loss that the model is trained with where `local.loss` is "auto"; "auto" for the task's own."""
+        return "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

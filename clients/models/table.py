@@ -7,17 +7,21 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from clients.core.rows import Row, Table, lazy
+from clients.models.linear_options import LogisticOptions, PerceptronOptions, SvmOptions
+from clients.models.network_options import AutoencoderOptions, RbfOptions
 from clients.models.options import (
     Cnn1dOptions,
     CnnOptions,
     GruOptions,
     LinearOptions,
     MlpOptions,
+    ModelOptions,
     ParameterVectorOptions,
     SmallCnnOptions,
     SoftmaxOptions,
     TwoNNOptions,
 )
+from clients.models.sequence_options import LstmOptions, TransformerOptions
 from clients.models.two_player.options import DiracGanOptions
 
 Task = Literal["classification", "regression", "objective"]
@@ -40,8 +44,17 @@ class ModelRow(Row):
     data: str = ""
 
 
-def _built(name: str) -> Callable[..., Any]:
-    return lazy("clients.models.build", name)
+NO_CLASSES = ("needs classes, and the data are for regression", "Use 'linear'.")
+
+
+def _built(name: str, module: str = "build") -> Callable[..., Any]:
+    return lazy(f"clients.models.{module}", name)
+
+
+def _classifier(kind: str, options: type[ModelOptions]) -> ModelRow:
+    """Return the row of a linear classifier."""
+    build = _built("linear_classifier", "linear")
+    return ModelRow(kind=kind, options=options, build=build, tasks=("classification",), unfit=NO_CLASSES)
 
 
 MODELS: Table[ModelRow] = Table(
@@ -51,7 +64,7 @@ MODELS: Table[ModelRow] = Table(
         options=SoftmaxOptions,
         build=_built("softmax"),
         tasks=("classification",),
-        unfit=("needs classes, and the data are for regression", "Use 'linear'."),
+        unfit=NO_CLASSES,
     ),
     ModelRow(
         kind="linear",
@@ -60,12 +73,25 @@ MODELS: Table[ModelRow] = Table(
         tasks=("regression",),
         unfit=("is for regression, and the data have classes", "Use 'softmax'."),
     ),
+    _classifier("logistic", LogisticOptions),
+    _classifier("svm", SvmOptions),
+    _classifier("perceptron", PerceptronOptions),
     ModelRow(kind="mlp", options=MlpOptions, build=_built("mlp")),
+    ModelRow(
+        kind="autoencoder",
+        options=AutoencoderOptions,
+        build=_built("autoencoder", "autoencoder"),
+        tasks=("regression",),
+        unfit=("reproduces its features, and the data have classes", "Use 'mlp', or data that reconstruct."),
+    ),
+    ModelRow(kind="rbf", options=RbfOptions, build=_built("rbf", "radial")),
     ModelRow(kind="2nn", options=TwoNNOptions, build=_built("two_nn")),
     ModelRow(kind="cnn", options=CnnOptions, build=_built("cnn")),
     ModelRow(kind="small_cnn", options=SmallCnnOptions, build=_built("small_cnn")),
     ModelRow(kind="cnn1d", options=Cnn1dOptions, build=_built("cnn1d")),
     ModelRow(kind="gru", options=GruOptions, build=_built("gru")),
+    ModelRow(kind="lstm", options=LstmOptions, build=_built("lstm", "sequences")),
+    ModelRow(kind="transformer", options=TransformerOptions, build=_built("transformer", "transformer")),
     ModelRow(
         kind="quadratic",
         options=ParameterVectorOptions,

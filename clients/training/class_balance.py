@@ -11,6 +11,7 @@ from clients.core.examples import CohortData
 from clients.core.population import Population
 from clients.core.ragged import label_counts_of
 from clients.training.local import Batches, batch_width, plan_batches, plan_counts
+from clients.training.losses import MARGIN_LOSSES
 from clients.training.options import LocalOptions
 
 MOST_COUNTED = 1000
@@ -20,15 +21,18 @@ COUNTED_TOGETHER = 256
 
 
 def check_balance(local: LocalOptions, population: Population) -> None:
-    """Check that the data have class labels where a remedy needs them.
+    """Check that the data have class labels where a remedy or a loss needs them, and that the loss has a focal form.
 
     Raises:
-        UserError: they have not; the error names the option.
+        UserError: they have not, or it has not; the error names the option.
     """
     if population.task == "classification":
+        if local.focal_gamma and local.loss in MARGIN_LOSSES:
+            problem = f"is {local.focal_gamma}, and the loss is {local.loss!r}: only cross-entropy has a focal form"
+            raise UserError("local.focal_gamma", problem, fix="Leave it out, or set local.loss = 'cross_entropy'.")
         return
     used = {"sampling": local.sampling != "shuffle", "class_weights": local.class_weights != "none",
-            "focal_gamma": local.focal_gamma > 0}  # fmt: skip
+            "loss": local.loss != "auto", "focal_gamma": local.focal_gamma > 0}  # fmt: skip
     for name, is_used in used.items():
         if is_used:
             problem = f"is {getattr(local, name)!r}, which needs class labels, and this is {population.task}"

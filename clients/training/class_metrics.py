@@ -1,4 +1,4 @@
-"""Scores in which every class counts: recall by class, balanced accuracy, macro-F1.
+"""Scores in which every class counts: recall by class, balanced accuracy, macro-F1; how well a score ranks two classes.
 
 All follow from three counts for each class, which add up over clients. As in scikit-learn, balanced accuracy leaves
 classes without examples out (`balanced_accuracy_score`), and macro-F1 leaves out classes that are neither held nor
@@ -131,3 +131,53 @@ def imbalance(counts: ClassCounts) -> float:
     """Return the size of the largest class divided by that of the smallest class that has examples."""
     held = counts.actual[counts.actual > 0]
     return float(held.max() / held.min()) if len(held) else 1.0
+
+
+def ranking(scores: F64, positive: Bool) -> dict[str, float]:
+    """Return how well scores rank positive examples above the others.
+
+    Args:
+        scores: of n examples, (n,); larger ones say positive.
+        positive: which examples are, (n,).
+
+    Returns:
+        `auc`, the chance that a positive example has a larger score than another one (ties count half), and
+        `average_precision`, as scikit-learn's; empty where the examples are all alike.
+
+    Example:
+        >>> ranking(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]))
+        {'auc': 0.75, 'average_precision': 0.8333333333333333}
+    """
+    hits = int(positive.sum())
+    if not 0 < hits < len(positive):
+        return {}
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
+    auc = (ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(positive) - hits))
+    above = np.cumsum(count[::-1])  # examples at each distinct score or above, from the top
+    found = np.cumsum(np.bincount(place, positive)[::-1])
+    gained = np.diff(found, prepend=0.0)
+    return {"auc": float(auc), "average_precision": float((found / above * gained).sum() / hits)}
+
+
+def anomaly_scores(outputs: Tensor, targets: Tensor, anomalous: Bool) -> dict[str, float | int]:
+    """Return how well the error of a reconstruction finds known anomalies.
+
+    The error of an example is the mean square of what is left of it, and its relative error that divided by the mean
+    square of the example itself, so that strong signals do not look like anomalies.
+
+    Args:
+        outputs: reconstructions [n, ...].
+        targets: what they reproduce, of as many numbers.
+        anomalous: which examples are anomalies, (n,).
+
+    Returns:
+        `examples` and `anomalies`; with both kinds of examples `auc` and `average_precision` of the error, and
+        `relative_auc` and `relative_average_precision` of the relative error.
+    """
+    rows = targets.double().flatten(1)
+    error = (outputs.double().flatten(1) - rows).square().mean(1).numpy()
+    size = rows.square().mean(1).numpy()
+    relative = np.divide(error, size, out=np.zeros_like(error), where=size > 0)
+    found = ranking(error, anomalous) | {f"relative_{name}": v for name, v in ranking(relative, anomalous).items()}
+    return {"examples": len(error), "anomalies": int(anomalous.sum()), **found}

@@ -17,8 +17,11 @@ from clients.core.population import ForecastSpec, Population
 MANY_EXAMPLES, FEW_CLASSES = 128, 16
 """From this many examples, and up to this many classes, softmax over the first axis is five times as fast."""
 
+MARGIN_LOSSES: tuple[str, ...] = ("hinge", "squared_hinge", "perceptron")
+_WANTED = {"hinge": 1.0, "squared_hinge": 1.0, "perceptron": 0.0}  # the least margin without a loss
 
-def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
+
+def example_losses(outputs: Tensor, targets: Tensor, task: Task, loss: str = "auto") -> Tensor:
     """Return the loss of each example.
 
     Args:
@@ -26,10 +29,13 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
         targets: int64 [n] classes, or [n, outputs].
         task: classification has cross-entropy, regression the squared error averaged over outputs, an objective the
             output itself.
+        loss: one of `LocalOptions.loss`; "auto" is the task's.
 
     Returns:
         Losses [n].
     """
+    if loss in MARGIN_LOSSES:
+        return margin_losses(outputs, targets, loss)
     if task == "classification":
         if len(outputs) >= MANY_EXAMPLES and outputs.shape[1] <= FEW_CLASSES:
             return functional.log_softmax(outputs.t(), 0).gather(0, targets.unsqueeze(0)).squeeze(0).neg()
@@ -40,7 +46,12 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 
 
 def trained_losses(
-    outputs: Tensor, targets: Tensor, task: Task, gamma: float = 0.0, remedy: Mapping[str, Tensor] | None = None
+    outputs: Tensor,
+    targets: Tensor,
+    task: Task,
+    gamma: float = 0.0,
+    remedy: Mapping[str, Tensor] | None = None,
+    loss: str = "auto",
 ) -> Tensor:
     """Return the training loss of each example: `example_losses` with the remedies for unequal classes.
 
@@ -51,21 +62,75 @@ def trained_losses(
         gamma: exponent of the focal loss (classification only); 0 is cross-entropy.
         remedy: `scales` [n], the factor of each loss (class weight, and share under mixup). Under mixup also `others`
             [n], the class that each example was mixed with, and `other_scales` [n], the factor of the loss for it.
+        loss: as in `example_losses`.
 
     Returns:
         Losses [n].
     """
     if not remedy and not gamma:
-        return example_losses(outputs, targets, task)
-    log_p = functional.log_softmax(outputs, -1)
-    losses = focal(log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1), gamma)
+        return example_losses(outputs, targets, task, loss)
+    log_p = None if loss in MARGIN_LOSSES else functional.log_softmax(outputs, -1)
+
+    def of(classes: Tensor) -> Tensor:
+        if log_p is None:
+            return margin_losses(outputs, classes, loss)
+        return focal(log_p.gather(-1, classes.unsqueeze(-1)).squeeze(-1), gamma)
+
+    losses = of(targets)
     if not remedy:
         return losses
     losses = losses * remedy["scales"]
-    if "others" in remedy:
-        other = focal(log_p.gather(-1, remedy["others"].unsqueeze(-1)).squeeze(-1), gamma)
-        losses = losses + other * remedy["other_scales"]
-    return losses
+    return losses + of(remedy["others"]) * remedy["other_scales"] if "others" in remedy else losses
+
+
+def margins(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return by how much the score of the true class exceeds that of its best rival, and which class that is.
+
+    Args:
+        outputs: scores [..., classes].
+        targets: int64 [...] classes.
+
+    Returns:
+        Margins [...]; int64 rivals [...], the first of equals.
+    """
+    index = targets.unsqueeze(-1)
+    rivals = outputs.detach().scatter(-1, index, -torch.inf).argmax(-1)
+    own, best = outputs.gather(-1, index), outputs.gather(-1, rivals.unsqueeze(-1))
+    return (own - best).squeeze(-1), rivals
+
+
+def margin_losses(outputs: Tensor, targets: Tensor, loss: str) -> Tensor:
+    """Return the loss of each example from its margin m.
+
+    "hinge" is max(0, 1 - m) (Crammer and Singer 2001), "squared_hinge" its square, "perceptron" max(0, -m), whose
+    gradient at m = 0 is that of a mistake, as in Rosenblatt's rule.
+
+    Args:
+        outputs: scores [..., classes].
+        targets: int64 [...] classes.
+        loss: see above.
+
+    Returns:
+        Losses [...].
+
+    Example:
+        >>> scores, classes = torch.tensor([[0.0, 0.25], [0.0, 3.0]]), torch.tensor([0, 1])
+        >>> [margin_losses(scores, classes, loss).tolist() for loss in MARGIN_LOSSES]
+        [[1.25, 0.0], [1.5625, 0.0], [0.25, 0.0]]
+    """
+    missing = (_WANTED[loss] - margins(outputs, targets)[0]).clamp_min(0)  # its gradient at 0 is 1
+    return missing.square() if loss == "squared_hinge" else missing
+
+
+def margin_error(outputs: Tensor, targets: Tensor, loss: str) -> tuple[Tensor, Tensor]:
+    """Return `margin_losses` [...] and their derivative by the outputs [..., classes]."""
+    away, rivals = margins(outputs, targets)
+    missing = _WANTED[loss] - away
+    counts = (missing >= 0).to(outputs.dtype)
+    missing = missing.clamp_min(0)
+    losses, slope = (missing.square(), 2 * missing) if loss == "squared_hinge" else (missing, counts)
+    d = torch.zeros_like(outputs).scatter_(-1, rivals.unsqueeze(-1), slope.unsqueeze(-1))
+    return losses, d.scatter_add_(-1, targets.unsqueeze(-1), -slope.unsqueeze(-1))
 
 
 def focal(log_p: Tensor, gamma: float) -> Tensor:

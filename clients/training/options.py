@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 
 from clients.core.errors import require
 from clients.core.numbers.bounds import AtMost, Within
-from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive, unread_of
+from clients.core.options import (
+    LossName,
+    check_at_least,
+    check_below_one,
+    check_not_negative,
+    check_positive,
+    unread_of,
+)
 from clients.training.schedule_options import ScheduleOptions
 
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "newton", "lbfgs"]
@@ -111,6 +118,10 @@ class LocalOptions:
             the weights would cancel in a batch of one class.
         effective_beta: constant of "effective"; 0 gives equal weights, and values near 1 approach "inverse".
         weights_from: the examples counted for class weights: each client's own ("client"), or all ("federation").
+        loss: of an example. "auto" is the model's own ("svm" and "perceptron" have one), else cross-entropy for classes
+            and the squared error for numbers. For classes also "cross_entropy", and with m the score of the true class
+            less the largest other score, "hinge", max(0, 1 - m), "squared_hinge", its square, and "perceptron",
+            max(0, -m). Evaluations report the same loss.
         focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
         augment: changes of examples before each step.
         devices: devices over which each client's batches are split, by torch's DistributedDataParallel: cards, or as
@@ -154,6 +165,7 @@ class LocalOptions:
     class_weights: Literal["none", "inverse", "effective"] = "none"
     effective_beta: float = 0.999
     weights_from: Literal["client", "federation"] = "client"
+    loss: LossName = "auto"
     focal_gamma: float = 0.0
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     devices: Annotated[int, Within(1, 1024, why="each is a process")] | Literal["auto"] = 1

@@ -111,6 +111,7 @@ def reached(outcome: Facts) -> list[tuple[str, str]]:
     rows = [
         _test_row(outcome),
         _persistence_row(outcome.get("forecast")),
+        ("anomalies", _anomalies(outcome.get("anomalies"))),
         _optimum_row(outcome),
         _target_row(outcome.get("to_target")),
         _spent_row(outcome),
@@ -122,6 +123,14 @@ def reached(outcome: Facts) -> list[tuple[str, str]]:
         rows.append(("vs pooled", f"weight divergence {number(divergence)} at equal work"))
     rows.append(("record", str(outcome.get("record") or "")))
     return [(name, value) for name, value in rows if value]
+
+
+def _anomalies(found: Facts | None) -> str:
+    """Return how well reconstruction errors find known anomalies."""
+    if not found or found.get("relative_auc") is None:
+        return ""
+    words = f"{number(found['anomalies'])} of {count(found['examples'], 'test example')}; "
+    return words + f"AUC of the error {number(found['auc'])}, of the relative error {number(found['relative_auc'])}"
 
 
 def _test_row(outcome: Facts) -> tuple[str, str]:

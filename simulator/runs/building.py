@@ -23,7 +23,9 @@ from clients.core.population import Population
 from clients.core.user_code import name_of, naming
 from clients.federation.build import Federation, build_federation
 from clients.models.build import build_model, outlined_model
+from clients.models.options import ModelOptions
 from clients.sources.pooled_arrays import PooledArrays
+from clients.training.options import LocalOptions
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import local_for
@@ -246,6 +248,12 @@ def _generators(key: int) -> Iterator[Callable[[], bool]]:
         np.random.set_state(held[1])  # noqa: NPY002
 
 
+def with_loss_of(model: ModelOptions | None, scenario: Scenario) -> LocalOptions:
+    """Return the local training of a scenario, with the loss of the model where [local] leaves it to that."""
+    local = local_for(scenario.algorithm, scenario.local)
+    return replace(local, loss=model.loss) if model is not None and local.loss == "auto" else local
+
+
 def make_task_of(scenario: Scenario, given: Overrides, population: Population | None = None) -> LearningTask:
     """Build the population, the model and the task of a scenario.
 
@@ -272,7 +280,8 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
             raise error if error.field == "memory" else error.inside("model") from error.__cause__
     count_errors = population.task == "classification" and "train_errors" in required_facts(scenario.convergence)
     try:
-        task = make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
+        local = with_loss_of(None if given.model is not None else scenario.model, scenario)
+        task = make_task(module, population, local, seed=seed, dtype=dtype,
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
     except UserError as error:
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__

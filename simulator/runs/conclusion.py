@@ -10,7 +10,14 @@ from typing import Any
 from clients.core.population import Population
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.forecasts import forecast_errors, forecast_examples
-from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
+from clients.training.class_metrics import (
+    MOST_CLASSES,
+    anomaly_scores,
+    class_counts,
+    class_metrics,
+    imbalance,
+    recalls,
+)
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
 from server.convergence.findings import findings
@@ -125,6 +132,9 @@ def _final_scores(
         result = evaluator.on_central("test", state.round_index)
         scores |= metrics("test", result.loss, result.score, population.task)
         scores |= _forecasts(evaluator, result, population, folder)
+        test = population.central.test
+        if test is not None and test.anomalous is not None:
+            scores["anomalies"] = anomaly_scores(result.predicted, test.examples.targets, test.anomalous)
         if population.task == "classification":
             counts = class_counts(result.predicted, population.test.targets, population.outputs)
             scores |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}

@@ -147,8 +147,9 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "non_iid noniid non-iid niid dir label_skew lda", "Use kind = 'dirichlet' with concentration = 0.3."
     )
     | _for_each("pathological", "Use kind = 'shards'."),
-    "model.kind": _for_each("resnet resnet18 resnet20 lenet lenet5 vgg vgg11 lstm rnn transformer vit bert", OWN_MODEL)
-    | _for_each("logistic logreg logistic_regression lr", "Use kind = 'softmax'."),
+    "model.kind": _for_each("resnet resnet18 resnet20 lenet lenet5 vgg vgg11 rnn vit bert", OWN_MODEL)
+    | _for_each("logreg logistic_regression lr", "Use kind = 'logistic'.")
+    | _for_each("linear_svm svc", "Use kind = 'svm'."),
     "algorithm.kind": _for_each(
         "krum multi_krum multikrum bulyan trimmed_mean fedtrimmedavg fedmedian median qfedavg dpfedavg",
         "A Flower strategy can be passed from Python: fs.simulate(scenario, strategy=...).",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from engine_cases import MODELS, cases, make
+from engine_cases import MODELS, REMEDIES, cases, make
 from engine_distance import COUNTS, distance, run, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +13,8 @@ from needs import COMPILER
 
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
+from clients.training.losses import MARGIN_LOSSES
+from clients.training.options import AugmentOptions
 from clients.training.work import concatenate
 
 
@@ -59,9 +61,21 @@ def test_client_does_not_depend_on_its_cohort(case, tile, keep, population_of):
         assert distance((expected, {n: v[rows] for n, v in together[1].items()}), back) < bound
 
 
+@pytest.mark.parametrize("loss", MARGIN_LOSSES)
+@pytest.mark.parametrize("name", ["svm", "svm, two classes", "relu", "cnn1d", "gru, classes", "lstm, one channel"])
+@pytest.mark.parametrize("remedy", ["", "weights", "mixup"])
+def test_losses_of_the_margin_agree(name, loss, remedy, population_of, device):
+    remedies = dict(REMEDIES.get(remedy, {}))
+    if "augment" in remedies:
+        remedies["augment"] = AugmentOptions(**remedies["augment"])
+    options = {"batch_size": 3, "local_epochs": 2, "local_lr": 0.05, "buffers": "average", "loss": loss, **remedies}
+    task, work, own = make((MODELS[name], options, [7, 3, 5], "plain", 2, 1), population_of, torch.float64, device)
+    assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-10
+
+
 def test_full_gradients_agree_and_equal_those_of_the_whole_data(population_of, device):
     sizes = [3, 8, 0, 5]
-    for name in ("relu", "batch norm", "gru", "user's"):
+    for name in ("relu", "batch norm", "gru", "lstm", "svm, two classes", "user's"):
         model = MODELS[name]
         options = {"batch_size": 4, "local_epochs": 1, "buffers": "average", "drop_last": True}
         case = (model, options, sizes, "plain", 1, 3)

@@ -4,7 +4,7 @@ import math
 import tomllib
 
 import pytest
-from scenario_pairs import CLEAN, TWIN_KEYS, differing, pairs, read
+from scenario_pairs import CLEAN, OTHER_MODELS, TWIN_KEYS, differing, pairs, read
 
 from clients.concept_drift.table import DRIFTS
 from clients.faults.table import FAULTS
@@ -46,6 +46,7 @@ def test_every_generated_source_has_a_clean_scenario() -> None:
     assert {read(name)["data"]["kind"] for name in CLEAN} == set(GENERATED)
     assert {name for name in builtin_names() if name.startswith("city-")} == {
         *CLEAN,
+        *OTHER_MODELS,
         *(twin for twin in PAIRS if twin.startswith("city-")),
     }
     assert len(PAIRS) >= 10

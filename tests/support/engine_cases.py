@@ -9,7 +9,10 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from clients.models import linear_options as linear
+from clients.models import network_options as networks
 from clients.models import options as kinds
+from clients.models import sequence_options as sequences
 from clients.models.build import build_model
 from clients.training import rules
 from clients.training.options import OPTIMIZERS, AugmentOptions, LocalOptions
@@ -47,6 +50,10 @@ class Model:
 
 MODELS = {
     "softmax": Model(kinds.SoftmaxOptions()),
+    "logistic": Model(linear.LogisticOptions(), outputs=2),
+    "svm": Model(linear.SvmOptions()),
+    "svm, two classes": Model(linear.SvmOptions(squared=True, bias=False), outputs=2),
+    "perceptron": Model(linear.PerceptronOptions(), outputs=2),
     "linear": Model(kinds.LinearOptions(), outputs=2, task="regression"),
     "relu": Model(kinds.MlpOptions(hidden=(7, 5), dropout=0.3)),
     "tanh": Model(kinds.MlpOptions(hidden=(5,), activation="tanh", dropout=0.5), outputs=2, task="regression"),
@@ -60,6 +67,18 @@ MODELS = {
     "gru": Model(kinds.GruOptions(hidden=4), shape=(5, 2), outputs=2, task="regression"),
     "gru, classes": Model(kinds.GruOptions(hidden=3), shape=(5, 2), outputs=3),
     "gru, one channel": Model(kinds.GruOptions(hidden=3), shape=(4,), outputs=3),
+    "autoencoder": Model(networks.AutoencoderOptions(hidden=(5,), code=2), outputs=6, task="regression"),
+    "rbf": Model(networks.RbfOptions(centres=4)),
+    "rbf, all trained": Model(networks.RbfOptions(centres=4, trained="all"), outputs=2, task="regression"),
+    "transformer": Model(sequences.TransformerOptions(width=4, heads=2, layers=2, feed_forward=5), shape=(4, 2)),
+    "transformer, one channel": Model(
+        sequences.TransformerOptions(width=4, heads=1, feed_forward=3, positions="sinusoidal"),
+        shape=(5,),
+        outputs=2,
+        task="regression",
+    ),
+    "lstm": Model(sequences.LstmOptions(hidden=3), shape=(4, 2), outputs=2, task="regression"),
+    "lstm, one channel": Model(sequences.LstmOptions(hidden=3), shape=(4,)),
     "quadratic": Model(kinds.ParameterVectorOptions(start=0.5), outputs=3, task="objective"),
     "user's": Model(Residual()),
 }

@@ -115,9 +115,15 @@ def _algorithm_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
 def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     data, partition = ("data",), ("partition",)
     yield "digits", SHORT, data
+    for pattern in ("separable", "xor", "rings", "random"):
+        points: Table = {"kind": "points", "pattern": pattern, "examples": 120}
+        yield f"points {pattern}", changed(SHORT, data=points), data
     rare: Table = {**DIGITS, "rare_classes": [2]}
     yield "digits, rare", changed(SHORT, data=rare), data
     own = changed(SHORT, partition=None)
+    reviews: Table = {"kind": "reviews", "shops": 5, "reviews": 20}
+    yield "reviews", changed(own, data=reviews, model={"kind": "gru", "hidden": 3}), data
+    yield "churn", changed(own, data={"kind": "churn", "branches": 5, "customers": 30}), data
     ways: tuple[Table, ...] = ({}, {"iid": True}, {"sizes": 9})
     for more in ways:
         yield f"synthetic {more}", changed(own, data={"kind": "synthetic", "clients": 4, **more}), data
@@ -221,12 +227,24 @@ def _city_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
 def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     model, mlp = ("model",), {"kind": "mlp", "hidden": [4]}
     yield "softmax", SHORT, model
+    for kind in ("logistic", "svm", "perceptron"):
+        yield kind, changed(SHORT, model={"kind": kind}), model
     yield "mlp", changed(SHORT, model=mlp), model
     yield "mlp, group", changed(SHORT, model={**mlp, "hidden": [8], "norm": "group"}), model
     yield "mlp, none", changed(SHORT, model={**mlp, "hidden": []}), model
     yield "small_cnn", changed(SHORT, data={**DIGITS, "flat": False}, model={"kind": "small_cnn"}), model
     yield "cnn1d", changed(OF_PEOPLE, model={"kind": "cnn1d", "channels": [3, 4], "kernel": 3}), model
     yield "gru", changed(OF_AIR, model={"kind": "gru", "hidden": 3}), model
+    yield "lstm", changed(OF_AIR, model={"kind": "lstm", "hidden": 3}), model
+    bridge: Table = {"kind": "bridge", "clients": 4, "windows": 24, "window": 16, "task": "reconstruct"}
+    coder: Table = {"kind": "autoencoder", "hidden": [5], "code": 3}
+    yield "autoencoder", changed(CITY, data=bridge, model=coder), model
+    yield "linear autoencoder", changed(CITY, data=bridge, model={**coder, "hidden": []}), model
+    attentive: Table = {"kind": "transformer", "width": 4, "heads": 2, "feed_forward": 3}
+    yield "transformer", changed(OF_AIR, model=attentive), model
+    rbf: Table = {"kind": "rbf", "centres": 3, "width": 5.0}
+    yield "rbf", changed(SHORT, model=rbf), model
+    yield "rbf, given", changed(OF_AIR, data={**AIR, "window": 2}, model={**rbf, "centres": [[0.0] * 18]}), model
     yield "linear", OF_AIR, model
     yield "quadratic model", QUADRATIC, model
     turns: Table = {"kind": "dirac_gan", "order": "alternating", "regularisation": "r1"}

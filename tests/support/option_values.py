@@ -13,6 +13,7 @@ VALUES: Mapping[str, list[Any]] = {
     "convergence.plateau.metric": ["validation_accuracy"],
     "convergence.target.metric": [{"metric": "validation_macro_f1"}],
     "convergence.target.at_most": [{"metric": "validation_loss", "at_least": None, "at_most": 1.0}],
+    "data.reviews.clauses": [1],
     "data.activity.placements": [[0.0, 0.0, 1.0]],
     "data.activity.shares": [[1.0, 1.0, 1.0, 1.0, 1.0, 9.0]],
     "data.air_quality.frequency": ["2h"],

@@ -18,13 +18,16 @@ CLEAN = (
     "city-activity",
 )
 """One for every generated source, and two for traffic."""
+OTHER_MODELS = ("city-bridge-anomalies", "city-traffic-lstm", "city-traffic-transformer")
+"""Clean scenarios that train another model on a source of `CLEAN`."""
 TWIN_KEYS = ("title", "faults", "drifts", "local", "features")
 """Where a twin may differ from its clean scenario: in what is done to the data, and in a remedy."""
 
 
 def pairs() -> dict[str, str]:
     """Return each twin's clean scenario."""
-    found = {name: clean for name in builtin_names() for clean in CLEAN if name.startswith(f"{clean}-")}
+    twins = [name for name in builtin_names() if name not in OTHER_MODELS]
+    found = {name: clean for name in twins for clean in CLEAN if name.startswith(f"{clean}-")}
     return {**found, "digits-noisy-sensors": "digits-label-skew"}
 
 

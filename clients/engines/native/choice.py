@@ -13,6 +13,7 @@ from clients.engines.native.dense import MOST_LAYERS, DenseKernel, dense_library
 from clients.engines.native.gru import gru_kernel
 from clients.engines.native.kernel import Kernel, WithKernel, type_obstacle
 from clients.engines.recurrent import is_gru_forecaster
+from clients.training.losses import MARGIN_LOSSES
 from clients.training.options import LocalOptions
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
@@ -49,6 +50,7 @@ def obstacle_of(local: LocalOptions, rule: LocalRule) -> str:
         "local.augment": local.augment.any,
         "local.class_weights": local.class_weights != "none",
         "local.focal_gamma": local.focal_gamma,
+        "a loss of the margin": local.loss in MARGIN_LOSSES,
     }
     named = [key for key, used in others.items() if used]
     if rule.correct is not None or rule.sends_last_step:
@@ -91,6 +93,8 @@ def _form_obstacle(layers: Sequence[DenseLayer], task: LearningTask) -> str:
     """Return why no kernel covers a task, in words; empty where one does."""
     if any(layer.site for layer in layers):
         return "it covers no dropout"
+    if layers[-1].activation:
+        return "it covers no two classes with one weight vector"
     if len(layers) > MOST_LAYERS:
         return f"it covers {MOST_LAYERS} layers at most"
     return type_obstacle(task.dtype, task.device)

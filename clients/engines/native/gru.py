@@ -20,6 +20,7 @@ from clients.engines.native.build import Library, load
 from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Form, Kernel, WithKernel, raise_for, type_obstacle
 from clients.engines.native.threads import kernel_threads
 from clients.engines.recurrent import WEIGHTS, GruProgram
+from clients.training.losses import MARGIN_LOSSES
 from clients.training.task import LearningTask
 
 _SQUARED_ERROR, _CROSS_ENTROPY, _GIVEN_DERIVATIVE, _OUTPUTS_ALONE = range(4)
@@ -104,19 +105,20 @@ class NativeGruProgram(GruProgram, WithKernel):
     """`GruProgram` by the kernel, with the same numbers up to rounding.
 
     Threads share the clients out, see `threads.kernel_threads`. A client's bits depend neither on threads nor on other
-    clients. Under focal, weighted and mixed losses the derivative by the outputs comes from torch, and the forward
-    pass runs twice.
+    clients. Under losses of the margin, and focal, weighted and mixed ones, the derivative by the outputs comes from
+    torch, and the forward pass runs twice.
 
     Args:
         task: classification or regression.
         gamma: exponent of the focal loss; 0 is cross-entropy.
         kernel: see `gru_kernel`.
+        loss: one of `LocalOptions.loss`; "auto" is the task's.
     """
 
     kernel: GruKernel
 
-    def __init__(self, task: Task, gamma: float, kernel: GruKernel) -> None:
-        super().__init__(task, gamma)
+    def __init__(self, task: Task, gamma: float, kernel: GruKernel, loss: str = "auto") -> None:
+        super().__init__(task, gamma, loss)
         self.kernel = kernel
 
     def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
@@ -127,9 +129,9 @@ class NativeGruProgram(GruProgram, WithKernel):
         """
         params = {n: params[n].contiguous() for n in WEIGHTS}
         out = {n: torch.empty_like(p) for n, p in params.items()}
-        if self.gamma or batch.remedy:
+        if self.gamma or batch.remedy or self.loss in MARGIN_LOSSES:
             outputs, _ = self.kernel.gradients(_OUTPUTS_ALONE, params, batch, {})
-            losses, away = output_error(outputs, batch, self.task, self.gamma)
+            losses, away = output_error(outputs, batch, self.task, self.gamma, self.loss)
             self.kernel.gradients(_GIVEN_DERIVATIVE, params, batch, out, away)
         else:
             loss = _SQUARED_ERROR if self.task == "regression" else _CROSS_ENTROPY

@@ -119,6 +119,7 @@ OUTCOME = table(
         "rounds_to_go": _LEFT,
         "baselines": maybe(_NUMBERS),
         "forecast": maybe(_FORECAST),
+        "anomalies": maybe(_NUMBERS),
         "to_target": maybe(table({}, {"metric": text} | _each("value rounds bytes simulated_seconds", maybe(number)))),
         "drift": maybe(
             either(

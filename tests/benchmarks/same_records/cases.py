@@ -183,6 +183,7 @@ CASES: dict[str, Case] = {
     "data-arrays": _case("python", "partition={kind='dirichlet',clients=6,concentration=0.5}", parts="arrays"),
     "data-arrays-natural": _case("python", "partition={kind='natural',key='house'}", parts="arrays"),
     "data-images-channels": _case("images", "data.flat=false", "data.layout=HW", "model={kind='small_cnn'}"),
+    **{f"builtin-{name}": _case(name, "run.rounds=2") for name in ("points-xor", "churn", "reviews-transformer")},
     # Models.
     "model-softmax": _case("digits", "model={kind='softmax'}"),
     "model-softmax-xavier": _case("digits", "model={kind='softmax',initialisation='xavier'}"),
@@ -203,6 +204,14 @@ CASES: dict[str, Case] = {
     ),
     "model-small-cnn": _case("digits", "data.flat=false", "model={kind='small_cnn',channels=[4,4]}"),
     "model-cnn1d": _case("activity", "model={kind='cnn1d',channels=[4,8]}"),
+    "model-logistic": _case("digits", "model={kind='logistic'}"),
+    "model-svm": _case("digits", "model={kind='svm',squared=true}", "local.l2=0.01"),
+    "model-perceptron": _case("digits", "model={kind='perceptron'}", "convergence={stop='never',error_free={}}"),
+    "model-rbf": _case("digits", "model={kind='rbf',centres=9,width=4.0,trained='all'}"),
+    "model-autoencoder": _case("bridge", "data.task=reconstruct", "model={kind='autoencoder',hidden=[6],code=3}"),
+    "model-lstm": _case("air", "model={kind='lstm',hidden=4}"),
+    "model-transformer": _case("air", "model={kind='transformer',width=4,heads=2,feed_forward=5}"),
+    "loss-hinge": _case("digits", "local.loss=hinge", "local.class_weights=inverse"),
     "model-gru": _case("air", "model={kind='gru',hidden=4}", engine=PLAIN),
     # Kernels and worker processes: a tree without them computes the same with torch, in one process.
     **{

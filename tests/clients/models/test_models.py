@@ -10,6 +10,8 @@ from torch import nn
 
 from clients.core.errors import UserError
 from clients.models.build import EMBEDDING, GruForecaster, Quadratic, build_model
+from clients.models.linear_options import LogisticOptions, PerceptronOptions, SvmOptions
+from clients.models.network_options import AutoencoderOptions, RbfOptions
 from clients.models.options import (
     Cnn1dOptions,
     CnnOptions,
@@ -21,6 +23,8 @@ from clients.models.options import (
     SoftmaxOptions,
     TwoNNOptions,
 )
+from clients.models.sequence_options import LstmOptions, TransformerOptions
+from clients.models.sequences import LstmForecaster
 from clients.models.table import MODELS
 from clients.sources.dirac import dirac_population
 from clients.sources.options import DiracOptions
@@ -43,6 +47,10 @@ def test_parameter_counts_match_mcmahan(population_of):
     ("options", "shape", "parameters"),
     [
         (SoftmaxOptions(), (60,), 610),
+        (LogisticOptions(), (2, 3), 70),
+        (SvmOptions(bias=False), (6,), 60),
+        (AutoencoderOptions(hidden=(6,), code=2), (5, 2), 11 * 6 + 7 * 2 + 3 * 6 + 7 * 10),
+        (AutoencoderOptions(hidden=(), code=2), (10,), 11 * 2 + 3 * 10),
         (MlpOptions(hidden=(7, 5)), (6,), 7 * 7 + 8 * 5 + 6 * 10),
         (MlpOptions(hidden=()), (6,), 70),
         (MlpOptions(hidden=(8,), norm="batch"), (6,), 6 * 8 + 16 + 9 * 10),
@@ -54,10 +62,15 @@ def test_parameter_counts_match_mcmahan(population_of):
         (Cnn1dOptions(channels=(3, 4), kernel=5), (13, 2), 2 * 3 * 5 + 3 + 3 * 4 * 5 + 4 + 50),
         (GruOptions(hidden=4), (12, 2), 3 * 4 * (2 + 4 + 2) + 50),
         (GruOptions(hidden=4), (12,), 3 * 4 * (1 + 4 + 2) + 50),
+        (TransformerOptions(width=4, heads=2, feed_forward=5), (7, 2), 12 + 28 + 16 + 60 + 20 + 25 + 24 + 8 + 50),
+        (RbfOptions(centres=5, trained="all"), (2, 3), 5 * 6 + 5 + 60),
+        (LstmOptions(hidden=4), (12, 2), 4 * 4 * (2 + 4 + 2) + 50),
+        (LstmOptions(hidden=4), (12,), 4 * 4 * (1 + 4 + 2) + 50),
     ],
 )
 def test_models_have_their_shapes_and_sizes(options, shape, parameters, population_of):
-    population = population_of([3, 4], shape, 10)
+    task = MODELS.row_of(options).tasks[0]
+    population = population_of([3, 4], shape, 10, task)
     module = build_model(options, population, 0)
     assert count(module) == parameters
     assert module(torch.randn(5, *shape)).shape == (5, 10)
@@ -65,10 +78,17 @@ def test_models_have_their_shapes_and_sizes(options, shape, parameters, populati
 
 
 def test_every_registered_model_is_built(population_of):
-    shapes = {"cnn": (8, 8), "small_cnn": (4, 4), "cnn1d": (25, 2), "gru": (4, 2)}
+    shapes = {
+        "cnn": (8, 8),
+        "small_cnn": (4, 4),
+        "cnn1d": (25, 2),
+        "gru": (4, 2),
+        "lstm": (4, 2),
+        "transformer": (4, 2),
+    }
     for kind, row in MODELS.items():
         task, options = row.tasks[0], row.options
-        population = population_of([3], shapes.get(kind, (6,)), 3, task)
+        population = population_of([3], shapes.get(kind, (6,)), 6 if kind == "autoencoder" else 3, task)
         if kind == "dirac_gan":
             population = dirac_population(DiracOptions(clients=3, dimension=3), seed=0)
         assert options().kind == kind
@@ -91,6 +111,22 @@ def test_gru_reads_out_its_last_state(population_of):
     x = torch.randn(4, 7, 2)
     states, _ = module.gru(x)
     assert torch.equal(module(x), module.readout(states[:, 6]))
+
+
+@pytest.mark.parametrize("shape", [(7, 2), (7,)])
+def test_lstm_equals_torchs(shape, population_of):
+    module = build_model(LstmOptions(hidden=5), population_of([3], shape, 2, "regression"), 3).double()
+    assert isinstance(module, LstmForecaster)
+    x = torch.randn(4, *shape, dtype=torch.float64)
+    states, _ = module.lstm(x if x.dim() == 3 else x.unsqueeze(2))
+    torch.testing.assert_close(module(x), module.readout(states[:, 6]), rtol=1e-12, atol=1e-12)
+
+
+def test_lstm_starts_with_its_forget_bias(population_of):
+    lstm = build_model(LstmOptions(hidden=3, forget_bias=1.5), population_of([3], (7, 2), 2, "regression"), 3).lstm
+    bias = (lstm.bias_ih_l0 + lstm.bias_hh_l0).detach()
+    assert bias[3:6].tolist() == [1.5, 1.5, 1.5]
+    assert 0 < float(bias[:3].abs().max()) < 2 / math.sqrt(3)
 
 
 WIDE = {"fan_in": 400, "fan_out": 300}
@@ -125,6 +161,24 @@ def test_models_of_tokens_start_with_a_seeded_embedding(options, population_of):
     assert not torch.equal(one[0].weight, other[0].weight)
 
 
+@pytest.mark.parametrize("options", [LogisticOptions(), SvmOptions(), PerceptronOptions(bias=False)])
+def test_two_classes_share_one_weight_vector(options, population_of):
+    module = build_model(options, population_of([3], (6,), 2), 0)
+    assert count(module) == 6 + options.bias
+    assert not any(p.any() for p in module.parameters())
+    with torch.no_grad():
+        module[0].weight.fill_(0.5)
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(module(x), torch.stack([torch.zeros(5), 0.5 * x.sum(1)], 1))
+
+
+def test_models_name_their_loss():
+    assert LogisticOptions().loss == MlpOptions().loss == "auto"
+    assert SvmOptions().loss == "hinge"
+    assert SvmOptions(squared=True).loss == "squared_hinge"
+    assert PerceptronOptions().loss == "perceptron"
+
+
 def test_biases_and_all_softmax_parameters_start_at_zero(population_of):
     population = population_of([2], (6,), 4)
     assert not any(p.any() for p in build_model(SoftmaxOptions(), population, 1).parameters())
@@ -149,6 +203,14 @@ def test_same_seed_gives_same_bytes_and_leaves_torchs_generator_unchanged(option
     ("options", "shape", "task", "message"),
     [
         (SoftmaxOptions(), (6,), "regression", "kind: 'softmax' needs classes.*Use 'linear'"),
+        (
+            AutoencoderOptions(),
+            (6,),
+            "classification",
+            "kind: 'autoencoder' reproduces its features, and the data have",
+        ),
+        (AutoencoderOptions(), (6,), "regression", "kind: 'autoencoder' reproduces its 6 features.* have 3 targets"),
+        (SvmOptions(), (6,), "regression", "kind: 'svm' needs classes.*Use 'linear'"),
         (LinearOptions(), (6,), "classification", "kind: 'linear' is for regression.*Use 'softmax'"),
         (SoftmaxOptions(), (6,), "objective", "kind: 'softmax' does not fit data 'custom'. Data 'quadratic'"),
         (ParameterVectorOptions(), (6,), "classification", "kind: 'quadratic' does not fit"),
@@ -173,7 +235,11 @@ def test_misfits_are_named(options, shape, task, message, population_of):
         (lambda: SmallCnnOptions(channels=(6, 8), norm="group"), "channels: must be multiples of 4"),
         (lambda: Cnn1dOptions(channels=(0, 8)), "channels: must be >= 1"),
         (lambda: Cnn1dOptions(kernel=0), "kernel: must be >= 1, got 0"),
+        (lambda: AutoencoderOptions(code=0), "code: must be >= 1, got 0"),
+        (lambda: AutoencoderOptions(hidden=(4, 0)), r"hidden: every width must be >= 1, got \[4, 0\]"),
         (lambda: GruOptions(hidden=0), "hidden: must be >= 1, got 0"),
+        (lambda: LstmOptions(hidden=0), "hidden: must be >= 1, got 0"),
+        (lambda: LstmOptions(forget_bias=math.inf), "forget_bias: must be finite, got inf"),
     ],
 )
 def test_bad_options_are_named(options, message):
