@@ -115,9 +115,8 @@ class ObjectiveHessian:
         module = self._exact if dtype == torch.float64 else self._module
         outputs = functional_call(module, self._layout.views(point), (cast_features(block.features, dtype),))
         remedy = {} if block.scales is None else {"scales": block.scales.to(dtype)}
-        return trained_losses(
-            outputs, cast_targets(block.targets, dtype), task.population.task, task.local.focal_gamma, remedy
-        )
+        targets, local = cast_targets(block.targets, dtype), task.local
+        return trained_losses(outputs, targets, task.population.task, local.focal_gamma, remedy, local.loss)
 
     def _blocks(self) -> Iterator[_Block]:
         if self._kept is not None:

@@ -140,6 +140,25 @@ def test_local_solves_by_newton_and_lbfgs_agree_on_softmax_regression():
     assert (found[0] - found[1]).norm() < 1e-6 * found[0].norm()
 
 
+def test_newton_and_lbfgs_agree_on_a_support_vector_machine_with_squared_hinge():
+    sets = ["model.kind=svm", "model.squared=true", "partition.clients=5", "algorithm.cohort=5", "local.l2=0.5",
+            "run.rounds=1", "evaluation.baselines=false", "run.dtype=float64", "local.batch_size=full",
+            "local.local_lr=1", "convergence.stop=never"]  # fmt: skip
+    found = [
+        fedscape.simulate(fedscape.load_scenario("digits-label-skew", sets=[
+            *sets, f"local.optimizer={name}", f"local.local_epochs={epochs}", "engine.kind=stacked", "engine.tile=5",
+        ]), record=False).params
+        for name, epochs in (("newton", 20), ("lbfgs", 200))
+    ]  # fmt: skip
+    assert (found[0] - found[1]).norm() < 1e-6 * found[0].norm()
+
+
+def test_newton_refuses_a_loss_of_straight_pieces():
+    sets = ["model.kind=svm", "local.optimizer=newton", "run.rounds=1", "evaluation.baselines=false"]
+    with pytest.raises(fedscape.UserError, match="'hinge' consists of straight pieces"):
+        fedscape.simulate(fedscape.load_scenario("digits-label-skew", sets=sets), record=False)
+
+
 def test_built_in_scenario_of_exact_solves_settles_at_the_mean_of_the_minimisers():
     run = fedscape.simulate("quadratic-newton", record=False)
     assert run.verdict.outcome == "converged"

@@ -89,9 +89,10 @@ class ManyModels:
     def _sums(self, params: Tensor, buffers: Tensor, chunk: WeightedExamples) -> Tensor:
         """Return sum_i a_i loss_i of each model over a chunk, float64 [G]."""
         gamma = self.task.local.focal_gamma if chunk.remedy is not None else 0.0
+        kind = self.task.local.loss
 
         def each(outputs: Tensor) -> Tensor:
-            return trained_losses(outputs, chunk.targets, self.task.population.task, gamma, chunk.remedy)
+            return trained_losses(outputs, chunk.targets, self.task.population.task, gamma, chunk.remedy, kind)
 
         sums: Tensor = vmap(each)(self._outputs(params, buffers, chunk.features)).double() @ chunk.weights
         return sums

@@ -36,7 +36,12 @@ class StackedStep:
         self._steps, self._rule, self._layout = steps, rule, task.parameters
         self._anchor, self._broadcast, self._state = anchor, broadcast, state
         self._hessians = LossHessians(
-            task.module, task.parameters, task.population.task, task.local.focal_gamma, task.device
+            task.module,
+            task.parameters,
+            task.population.task,
+            task.local.focal_gamma,
+            task.device,
+            task.local.loss,
         )
 
     def corrected(self, params: Tensors, gradients: Tensors) -> Tensors:

@@ -18,6 +18,10 @@ MOST_PARAMETERS = 1500
 in a tenth of a second, and a Hessian of float64 has 18 MB for each client."""
 
 
+KINKED = ("hinge", "perceptron")
+"""Losses of straight pieces, whose second derivative is 0."""
+
+
 def check_second_order(
     local: LocalOptions, module: nn.Module, layout: Layout, facts: PassFacts, probe: Examples, task: Task
 ) -> None:
@@ -55,9 +59,13 @@ def check_second_order(
             f"most {MOST_PARAMETERS:,}"
         )
         raise UserError("optimizer", problem, fix="Use 'lbfgs', which needs no Hessian, or a smaller model.")
+    if local.loss in KINKED:
+        problem = f"'newton' needs a loss with a curvature, and {local.loss!r} consists of straight pieces"
+        raise UserError("optimizer", problem, fix="Use a first-order optimizer, such as 'sgd', or another local.loss.")
     features, targets = probe.features[:2], probe.targets[:2]
     try:
-        LossHessians(module, layout, task, local.focal_gamma).of(_row(module, layout), features[None], targets[None])
+        hessians = LossHessians(module, layout, task, local.focal_gamma, loss=local.loss)
+        hessians.of(_row(module, layout), features[None], targets[None])
     except (RuntimeError, NotImplementedError) as error:
         problem = f"'newton' needs second derivatives, and the model has none: {described(error)}"
         raise UserError("optimizer", problem, fix="Use 'lbfgs', which needs gradients alone.") from error

@@ -28,6 +28,7 @@ class LossHessians:
         task: what its outputs are.
         gamma: exponent of the focal loss.
         device: where it is computed.
+        loss: of an example, as in `losses.example_losses`.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class LossHessians:
         task: Task,
         gamma: float = 0.0,
         device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
+        loss: str = "auto",
     ) -> None:
         self._module = copy_module(module).to(device)
-        self._layout, self._task, self._gamma = layout, task, gamma
+        self._layout, self._task, self._gamma, self._kind = layout, task, gamma, loss
         # Twice backwards: torch.func.hessian goes forwards, for which torch compiles scripts, with a warning.
         self._hessian: Callable[..., Any] = jacrev(grad(self._loss))
 
@@ -76,7 +78,7 @@ class LossHessians:
         self, flat: Tensor, features: Tensor, targets: Tensor, weights: Tensor, remedy: Mapping[str, Tensor]
     ) -> Tensor:
         outputs = functional_call(self._module, self._layout.views(flat), (features,)).to(flat.dtype)
-        return (trained_losses(outputs, targets, self._task, self._gamma, remedy) * weights).sum()
+        return (trained_losses(outputs, targets, self._task, self._gamma, remedy, self._kind) * weights).sum()
 
 
 def rule_curvature(
