@@ -17,8 +17,8 @@ from dashboards.report.run_data import read_run
 from simulator.scenario.sections import Scenario, to_toml
 from simulator.studies.arms import Arm
 from simulator.studies.folder import StudyFolder
-from simulator.studies.job import play_job
 from simulator.studies.pinning import engine_group
+from simulator.studies.processes.job import play_job
 from simulator.studies.processes.messages import Job
 from simulator.studies.rows import BUSY, FAILED, FINISHED
 from simulator.tuning.measures import SeedResult, measure_of, progress_of, result_of

@@ -102,7 +102,7 @@ def main(number: int, path: str, parent: int) -> None:
         return
     gc.disable()
     from simulator.studies.folder import StudyFolder
-    from simulator.studies.job import play_job
+    from simulator.studies.processes.job import play_job
     from simulator.studies.processes.messages import Job
 
     gc.freeze()

@@ -15,7 +15,7 @@ from simulator.runs.run import Run, resume, simulate
 from simulator.scenario.sections import to_toml
 from simulator.studies.arms import make_arms, version
 from simulator.studies.folder import StudyFolder
-from simulator.studies.job import play_job
+from simulator.studies.processes.job import play_job
 from simulator.studies.processes.messages import Job
 from simulator.studies.reading import read_study
 from simulator.studies.study import Study, open_study

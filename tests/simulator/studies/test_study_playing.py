@@ -16,8 +16,8 @@ from clients.core.errors import RunFolderError, UserError
 from dashboards.report.compared_measures import MEASURES
 from simulator.runs.run import simulate
 from simulator.scenario.sections import load_scenario
-from simulator.studies.job import row_of, row_of_played
 from simulator.studies.plan import PARTS
+from simulator.studies.processes.job import row_of, row_of_played
 from simulator.studies.study import Study, open_study
 from simulator.tuning.tuned_study import study
 
