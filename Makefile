@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lock check bench bench-peers gpu pairs same-records docs picture lint types contracts slow ray federation mutants \
+.PHONY: run test lock check bench bench-peers gpu pairs verdicts same-records docs picture lint types contracts slow ray federation mutants \
 	dashboards observe clean
 
 run: $(STAMP)
@@ -71,6 +71,10 @@ gpu: $(STAMP)
 # What every fault of the built-in scenarios did, over ten seeds: the table of docs/what-faults-do.md.
 pairs: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/pairs.py
+
+# How often conditions are wrong: the tables of docs/verdicts.md. OPTIONS=--play plays the built-in scenarios again first.
+verdicts: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/verdicts.py $(OPTIONS)
 
 # That a change moves no number: small runs on the code of BASE and on the working tree's, compared to the last bit.
 # OPTIONS, such as --only 'algorithm-*' or --allow 'clip-norm=why', are handed on.

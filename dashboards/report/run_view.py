@@ -75,6 +75,8 @@ def run_view(
         "verdict": ending.headline,
         "reasons": list(ending.reasons),
         "hint": " ".join(ending.hints),
+        "happened": run_text.happened(run.outcome or {}),
+        "signs": [list(row) for row in run_text.sign_rows(run.outcome or {})],
         "names": {name: fact.label for name, fact in FACTS.items()},
         "header": [line.strip() for line in run_text.header({**facts, "notices": ()})],
         "notices": run_text.notices(facts),
@@ -119,7 +121,8 @@ def ending_of(run: RunData) -> run_text.Ending:
 def reached_of(run: RunData) -> list[list[str]]:
     """Return rows of (what, value, aside): what was reached, or how far an unfinished run is."""
     if run.outcome is not None:
-        rows = [row for row in run_text.reached(run.outcome) if row[0] != "record"]
+        apart = ("record", run_text.HAPPENED, run_text.SIGNS_ROW)
+        rows = [row for row in run_text.reached(run.outcome) if row[0] not in apart]
     else:
         rows = _so_far(run)
     found = []

@@ -123,6 +123,12 @@ def criterion_state(value: Any) -> Values:
         yield (name,), 3.0 if status.get("holds") else float(measured) + float(status.get("held", 0) > 0)
 
 
+def kind(value: Any) -> Values:
+    """Read 1 under the kind of a mapping; nothing where it has none."""
+    if value is not None and value.get("kind"):
+        yield (str(value["kind"]),), 1.0
+
+
 def either(*keys: str) -> Reader:
     """Make a reader of the first number that a mapping has, of several keys."""
 
