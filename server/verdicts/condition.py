@@ -219,7 +219,7 @@ def _improving(reading: Reading) -> Condition | None:
     """The loss, or the target's metric, still falls, and has more than a little still to fall."""
     loss, target = reading.loss, reading.target
     needed = None
-    if target is not None and target.is_missed and target.course.motion.falls:
+    if target is not None and target.is_missed:
         needed = rounds_to(target.course, target.threshold)
     left = remaining(loss)
     if target is not None and needed is not None and needed.estimate <= FAR * max(reading.last_round, 1):

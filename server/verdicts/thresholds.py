@@ -51,7 +51,7 @@ CYCLE_SHARE = 0.4
 SUSTAINED = 0.6
 """Amplitude in the newer half of the window over that in the older half: a damped oscillation converges."""
 AMPLITUDE = 0.02
-"""Amplitude of a cycle that matters, as a share of what was gained. Calibrated: 0.01 takes noise of real runs for cycles."""
+"""Amplitude of a cycle that matters, as a share of what was gained. Calibrated: with 0.01 noise of real runs cycles."""
 EVEN_STEPS = 1e-3
 """Relative scatter of the server's steps below which they keep their length, as on a circle."""
 

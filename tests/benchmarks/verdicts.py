@@ -1,11 +1,12 @@
-"""The error rates of the conditions, over made-up records with a known truth and over real runs; writes docs/verdicts.md.
+"""The error rates of the conditions, on made-up records with a known truth and on real runs; writes docs/verdicts.md.
 
     make verdicts
     PYTHONPATH=tests/support python tests/benchmarks/verdicts.py [--play [SCENARIO ...]] [--grid] [--each N]
 
 Records with an even index, and every other scenario, are the calibration half: `--grid` prints its accuracy with each
-threshold halved and doubled. The other half is for the confusion matrix, which goes between the page's marks. `--play`
-plays the built-in scenarios whose data need no download to twice their budget, and writes their curves to verdict_curves.json.gz.
+threshold halved and doubled. The other half is for the confusion matrix, which goes between the page's marks.
+`--play` plays the built-in scenarios whose data need no download to twice their budget, and writes their curves to
+verdict_curves.json.gz.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from simulator.scenario.sources import builtin_names
 
 PAGE = Path(__file__).parents[2] / "docs" / "verdicts.md"
 BEGIN, END = "<!-- verdicts: written by make verdicts -->", "<!-- end of verdicts -->"
-EACH = 40
+EACH = 100
 KINDS = (*MAKERS, "unclear")
 CALIBRATED = ("CLEAR", "REMAINING", "NOISY", "FAST_GROWTH", "SIGNIFICANT", "FEWEST_CYCLES", "CYCLE_SHARE", "AMPLITUDE")
 FIXED = (
@@ -175,8 +176,8 @@ def page(each: int) -> str:
         matrix(labelled),
         "",
         *([f"Not as labelled: {'; '.join(odd)}.", ""] if odd else []),
-        f"Of {cases} records of both kinds that diverged, overfitted, cycled, forgot or never learnt, {missed} could be "
-        f"called converged. Of {rests} that rest, {refused} would be refused the word.",
+        f"Of {cases} records of both kinds that diverged, overfitted, cycled, forgot or never learnt, {missed} could "
+        f"be called converged. Of {rests} that rest, {refused} would be refused the word.",
     ])  # fmt: skip
 
 

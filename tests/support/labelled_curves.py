@@ -190,10 +190,17 @@ def too_short(rng: Rng) -> Labelled:
 
 
 def noise_floor(rng: Rng) -> Labelled:
-    """At rest with noise of 5% to 30% of the gain."""
+    """At rest with noise of 5% to 30% of the gain; in some a target is missed, by 15% of the gain or more."""
     n = length(rng)
-    lines = record(rng, fall(rng, n, rng.uniform(1e-6, 0.008)) + noise(rng, n, rng.uniform(0.05, 0.3)))
-    return Labelled("noise_floor", lines)
+    loss = fall(rng, n, rng.uniform(1e-6, 0.008)) + noise(rng, n, rng.uniform(0.05, 0.3))
+    lines = record(rng, loss)
+    options = ConvergenceOptions()
+    if rng.random() < 0.3:
+        first, unit = lines[0]["validation_loss"], lines[0]["validation_loss"] - lines[-1]["validation_loss"]
+        unit /= loss[0] - loss[-1]
+        at_most = first - unit * (loss[0] + rng.uniform(0.15, 0.5))
+        options = ConvergenceOptions(target=TargetOptions(metric="validation_loss", at_most=at_most))
+    return Labelled("noise_floor", lines, options)
 
 
 def oscillating(rng: Rng) -> Labelled:
