@@ -150,7 +150,8 @@ def best_model_words(outcome: Facts) -> str:
     words = f"that of round {best['round']}, {label_of(str(best.get('metric')))} {number(best['value'])}"
     if last == best["round"]:
         return f"{words}   (also the last: model.best.safetensors and model.safetensors are equal)"
-    return f"{words}   (model.best.safetensors; model.safetensors has the last, round {last})"
+    files = f"; model.safetensors has the last, round {last}" if is_number(last) else ""
+    return f"{words}   (model.best.safetensors{files})"
 
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Kind = Literal[
     "converged",
@@ -19,6 +19,7 @@ Kind = Literal[
     "too_short",
     "unclear",
 ]
+KINDS: tuple[str, ...] = get_args(Kind)
 Answer = Literal["yes", "no", "not_measured"]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from server.convergence.condition import KINDS
 from server.dispersion.histograms import Histogram
 from server.dispersion.summary import LEVELS
 
@@ -124,9 +125,9 @@ def criterion_state(value: Any) -> Values:
 
 
 def kind(value: Any) -> Values:
-    """Read 1 under the kind of a mapping; nothing where it has none."""
-    if value is not None and value.get("kind"):
-        yield (str(value["kind"]),), 1.0
+    """Read 1 under the kind of a condition; nothing where it is unknown here."""
+    if value is not None and value.get("kind") in KINDS:
+        yield (value["kind"],), 1.0
 
 
 def either(*keys: str) -> Reader:

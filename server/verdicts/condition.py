@@ -232,6 +232,8 @@ def _improving(reading: Reading) -> Condition | None:
     numbers = {"fall": fall, "rounds": float(rounds), "level": loss.level, "left": left}
     if target is not None and target.is_missed:
         words += f"; no rate leads to the target {shown(target.options.threshold)}"
+    elif target is not None and target.reached is not None:
+        words += f"; the target {shown(target.options.threshold)} was reached in round {target.reached}"
     return Condition("improving", reading.last_round, words, numbers)
 
 

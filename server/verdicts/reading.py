@@ -81,11 +81,11 @@ class Reading:
 
     @cached_property
     def rests_by_criterion(self) -> bool:
-        """Whether the plateau of the scenario holds at the end: its user calls such gains too small."""
+        """Whether the loss falls by less than plateau.min_delta in plateau.patience rounds: too little for its user."""
         plateau: PlateauOptions | None = self.options.plateau
-        if plateau is None or plateau.metric != self.loss.name or not self.lines:
+        if plateau is None or plateau.metric != self.loss.name:
             return False
-        return bool(((self.lines[-1].get("criteria") or {}).get("plateau") or {}).get("holds"))
+        return -self.loss.motion.change * plateau.patience / len(self.loss.tail) < plateau.min_delta
 
     @cached_property
     def target(self) -> Target | None:

@@ -95,11 +95,11 @@ def test_falling_loss_without_a_target_still_improves() -> None:
 
 
 def test_plateau_of_the_scenario_says_which_falls_are_too_small() -> None:
+    """1 + 0.98^r falls by 0.056 in the newest 10 of 33 rounds on average."""
     record = lines(validation_loss=1.0 + 0.98**T)
-    options = ConvergenceOptions(plateau=PlateauOptions(min_delta=0.1, patience=10))
-    assert condition_of(record, options).kind == "improving"
-    record[-1]["criteria"] = {"plateau": {"holds": True}}
-    assert condition_of(record, options).kind == "converged"
+    for min_delta, kind in ((0.03, "improving"), (0.1, "converged")):
+        options = ConvergenceOptions(plateau=PlateauOptions(min_delta=min_delta, patience=10))
+        assert condition_of(record, options).kind == kind
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2])
