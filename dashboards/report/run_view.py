@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.report import round_series, run_text
+from dashboards.report import condition_text, round_series, run_text
 from dashboards.report.city_view import city_view, event_rows
 from dashboards.report.client_grid import METRICS, client_grid
 from dashboards.report.forecast_view import forecast_view
@@ -75,8 +75,8 @@ def run_view(
         "verdict": ending.headline,
         "reasons": list(ending.reasons),
         "hint": " ".join(ending.hints),
-        "happened": run_text.happened(run.outcome or {}),
-        "signs": [list(row) for row in run_text.sign_rows(run.outcome or {})],
+        "happened": condition_text.happened(run.outcome or {}),
+        "signs": [list(row) for row in condition_text.sign_rows(run.outcome or {})],
         "names": {name: fact.label for name, fact in FACTS.items()},
         "header": [line.strip() for line in run_text.header({**facts, "notices": ()})],
         "notices": run_text.notices(facts),
@@ -121,7 +121,7 @@ def ending_of(run: RunData) -> run_text.Ending:
 def reached_of(run: RunData) -> list[list[str]]:
     """Return rows of (what, value, aside): what was reached, or how far an unfinished run is."""
     if run.outcome is not None:
-        apart = ("record", run_text.HAPPENED, run_text.SIGNS_ROW)
+        apart = ("record", condition_text.HAPPENED, condition_text.SIGNS_ROW)
         rows = [row for row in run_text.reached(run.outcome) if row[0] not in apart]
     else:
         rows = _so_far(run)

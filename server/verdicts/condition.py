@@ -29,6 +29,7 @@ from server.verdicts.thresholds import (
     OUTRIGHT,
     REMAINING,
     SETTLED,
+    STILL,
     WORSE,
 )
 
@@ -91,7 +92,7 @@ def _nothing_measured(reading: Reading) -> Condition | None:
     if len(loss) >= FEWEST:
         return None
     changes = reading.changes.values
-    if len(changes) and changes[-1] <= SETTLED * 1e-2:
+    if len(changes) and changes[-1] <= STILL:
         words = f"the parameters came to rest in {len(loss) - 1} rounds"
         return Condition("converged", reading.last_round, words, {"relative_change": float(changes[-1])})
     words = f"{len(loss)} measured values of {label_of(loss.name)} are too few to judge, {FEWEST} are needed"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import F64, I64
-from server.convergence.facts import facts_of
+from server.convergence.facts import NO_AGGREGATE
 from server.convergence.noise import direction
 from server.verdicts.thresholds import BLOCKS, CLEAR, FEWEST, ROUNDING, TAIL
 
@@ -112,7 +112,11 @@ class Course:
 
 def course_of(lines: Sequence[Line], name: str, *, sign: float = 1.0) -> Course:
     """Return the course of a fact: its finite values, times `sign`; rounds without an aggregate do not count."""
-    found = [(line["round"], v) for line in lines if (v := facts_of(line).get(name)) is not None and math.isfinite(v)]
+    found = [
+        (line["round"], value)
+        for line in lines
+        if not line.get(NO_AGGREGATE) and (value := line.get(name)) is not None and math.isfinite(value)
+    ]
     rounds = np.array([r for r, _ in found], np.int64)
     return Course(name, rounds, sign * np.array([v for _, v in found], np.float64))
 

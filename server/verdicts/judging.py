@@ -9,7 +9,7 @@ from server.convergence.condition import Condition
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.verdict import Verdict
 from server.verdicts.condition import condition_of
-from server.verdicts.reading import Line
+from server.verdicts.reading import Line, read
 from server.verdicts.signs import signs_of
 
 NOT_CONVERGED = ("diverging", "overfitted", "oscillating", "forgetting", "stuck")
@@ -22,6 +22,7 @@ def judged(verdict: Verdict, lines: Sequence[Line], convergence: ConvergenceOpti
     Where the criteria say converged and the condition contradicts it, the verdict is `stopped`, and the condition's
     words are its last reason.
     """
+    lines = read(lines)
     condition = condition_of(lines, convergence, diverged=verdict.outcome == "diverged")
     verdict = replace(verdict, condition=condition, signs=signs_of(lines, convergence))
     if verdict.outcome != "converged" or not contradicts(condition):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from server.convergence.criteria_options import PlateauOptions, TargetOptions
-from server.convergence.facts import METRICS, facts_of
+from server.convergence.facts import FACTS, METRICS, NO_AGGREGATE, facts_of
 from server.convergence.findings import LEARNT_ON
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.targets import TargetTracker
@@ -19,6 +19,20 @@ from server.verdicts.course import Course, course_of
 from server.verdicts.thresholds import FEWEST, SMALLEST
 
 Line = Mapping[str, Any]
+
+
+_KEYS = ("round", NO_AGGREGATE, "concept_drift", *FACTS)
+_WITH_LAYERS = 500
+"""Lines of which the norms of layers are kept, at most about."""
+
+
+def read(lines: Sequence[Line]) -> list[Line]:
+    """Return lines with what conditions and signs look at alone: a run's lines lie packed, and are unpacked once."""
+    every = max(1, len(lines) // _WITH_LAYERS)
+    keys = (_KEYS, (*_KEYS, "by_layer"))
+    return [
+        {key: line[key] for key in keys[at % every == 0] if line.get(key) is not None} for at, line in enumerate(lines)
+    ]
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,8 @@ class Reading:
     def not_finite(self) -> int | None:
         """The first round in which a loss was no finite number; None without one."""
         for line in self.lines:
-            facts = facts_of(line)
-            if any((value := facts.get(name)) is not None and not math.isfinite(value) for name in LEARNT_ON):
+            measured = {} if line.get(NO_AGGREGATE) else line
+            if any((value := measured.get(name)) is not None and not math.isfinite(value) for name in LEARNT_ON):
                 return int(line["round"])
         return None
 

@@ -57,6 +57,8 @@ EVEN_STEPS = 1e-3
 
 SETTLED = 1e-3
 """Relative change of the parameters in a round below which they settle: a hundred such rounds move them by a tenth."""
+STILL = 1e-5
+"""Relative change below which parameters are at rest even after fewer than `FEWEST` rounds."""
 SHORT_STEPS = 0.01
 """Steps below this share of the longest one have settled, however large the parameters are."""
 AGREE = 0.985

@@ -17,7 +17,7 @@ import pytest
 from clients.core.errors import RunFolderError, UserError
 from clients.core.population import Population
 from dashboards.report import client_grid as grids
-from dashboards.report import round_series, run_text
+from dashboards.report import condition_text, round_series, run_text
 from dashboards.report.client_grid import client_grid
 from dashboards.report.report import DRAWING, asset, report_page, write_report
 from dashboards.report.run_data import read_run
@@ -334,8 +334,8 @@ def test_view_says_what_happened_and_which_model_is_the_best(tmp_path: Path) -> 
     assert view["signs"] == [["outputs agree", "not measured", "no agreement was measured"]]
     rows = {name: (value, aside) for name, value, aside in view["reached"]}
     assert rows["best model"] == ("that of round 8, validation loss 0.25", "model.best.safetensors")
-    assert run_text.HAPPENED not in rows
-    assert run_text.SIGNS_ROW not in rows
+    assert condition_text.HAPPENED not in rows
+    assert condition_text.SIGNS_ROW not in rows
 
 
 def test_record_of_an_earlier_version_says_nothing_of_its_condition(tmp_path: Path) -> None:
