@@ -64,7 +64,7 @@ def _validation(reading: Reading) -> Sign:
     change = validation.motion.change
     moves = {"validation loss": _moves(validation), "training loss": _moves(train)}
     moving = [f"{what} still {how}" for what, how in moves.items() if how]
-    words = " and ".join(moving) if moving else "validation and training loss are both level"
+    words = " and ".join(moving) if moving else "neither validation nor training loss clearly moves"
     words += f": validation loss changed by {shown(change)} over its newest third"
     return Sign(name, "no" if moving else "yes", change, words)
 

@@ -14,7 +14,7 @@ from clients.core.errors import RunFolderError, UserError
 from server.record.records import RunFolder
 from simulator.runs.run import resume, simulate
 
-OVERFITS = ("run.rounds=12", "local.local_lr=0.5", "local.local_epochs=5", "run.keep_parameters_every=1")
+GETS_WORSE = ("run.rounds=12", "local.local_lr=1.0", "local.local_epochs=5", "run.keep_parameters_every=1")
 
 
 def assert_best_is_of_its_round(run: fs.Run) -> None:
@@ -31,13 +31,13 @@ def assert_best_is_of_its_round(run: fs.Run) -> None:
 
 
 def test_best_model_is_that_of_the_round_with_the_lowest_validation_loss(tmp_path: Path) -> None:
-    assert_best_is_of_its_round(simulate(digits(*OVERFITS), out=tmp_path / "run"))
+    assert_best_is_of_its_round(simulate(digits(*GETS_WORSE), out=tmp_path / "run"))
 
 
 def test_resumed_run_has_the_best_model_of_before(tmp_path: Path) -> None:
     """Interrupted after each round but the last: the best one is read from a checkpoint, whichever it is."""
-    whole = simulate(digits(*OVERFITS), out=tmp_path / "whole")
-    run = simulate(digits(*OVERFITS), out=tmp_path / "cut", stop_asked=stop_after(1))
+    whole = simulate(digits(*GETS_WORSE), out=tmp_path / "whole")
+    run = simulate(digits(*GETS_WORSE), out=tmp_path / "cut", stop_asked=stop_after(1))
     while run.verdict.outcome == "interrupted":
         run = resume(tmp_path / "cut", stop_asked=stop_after(3))
     assert_best_is_of_its_round(run)
@@ -65,7 +65,7 @@ def test_changed_or_missing_best_model_is_a_problem_of_the_record(tmp_path: Path
 def test_run_without_validation_examples_has_no_best_model() -> None:
     x, y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
     data = fs.custom_population(lambda k: (x[k::4], y[k::4]), [10] * 4, outputs=2)
-    scenario = fs.load_scenario({"run": {"rounds": 3}, "algorithm": {"kind": "fedavg", "cohort": 4}})
+    scenario = fs.load_scenario({"run": {"rounds": 3}, "algorithm": {"kind": "fedavg"}, "model": {"kind": "mlp"}})
     run = simulate(scenario, data=data, record=False)
     assert run.outcome["best_model"] is None
     with pytest.raises(UserError, match="no validation loss"):
