@@ -46,8 +46,8 @@ FEWEST_CYCLES = 4
 """Cycles that must be seen: curvature of a falling loss, and noise that adds up, look like one to three. Calibrated."""
 SIGNIFICANT = 1e-3
 """Probability with which noise alone has as high a peak at any frequency."""
-CYCLE_SHARE = 0.4
-"""Share of the scatter that a cycle and its harmonics explain. Calibrated: correlated noise reaches 0.3."""
+CYCLE_SHARE = 0.5
+"""Share of the scatter that a cycle and its harmonics explain. Calibrated: correlated noise reaches 0.4."""
 SUSTAINED = 0.6
 """Amplitude in the newer half of the window over that in the older half: a damped oscillation converges."""
 AMPLITUDE = 0.02

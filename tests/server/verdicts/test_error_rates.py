@@ -41,7 +41,7 @@ def test_run_that_got_worse_is_hardly_ever_called_converged(judged: list[tuple[L
 def test_run_at_rest_is_hardly_ever_refused_the_word(judged: list[tuple[Labelled, Condition]]) -> None:
     rests = ("converged", "noise_floor")
     refused = [condition.words for one, condition in judged if one.truth in rests and contradicts(condition)]
-    assert len(refused) <= 2, refused
+    assert len(refused) <= 3, refused  # of 24; where 4% are refused, more than 3 have a probability of 2%
 
 
 def test_same_index_draws_the_same_record() -> None:
