@@ -259,11 +259,11 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
             "classes": "benign, attack" if options.task == "attack" else ", ".join(("benign", *options.families)),
             "campaigns": len(traffic.campaigns),
         },
-        ground_truth=lambda: _told(traffic, min(options.clients, MOST_LISTED)),
+        ground_truth=lambda: _listed(traffic, min(options.clients, MOST_LISTED)),
     )
 
 
-def _told(traffic: _Traffic, devices: int) -> dict[str, Any]:
+def _listed(traffic: _Traffic, devices: int) -> dict[str, Any]:
     """Return the campaigns, and the infections of the first devices (by which, and when), the earliest first."""
     found = traffic.infections(traffic.devices(np.arange(devices)))
     device, campaign = np.nonzero(np.isfinite(found.onset) & (found.onset < traffic.world.hours))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from glob import glob
@@ -65,3 +66,23 @@ def find_files(path: str, field: str, suffixes: tuple[str, ...]) -> FoundFiles:
     other = len(held) - len(hidden) - len(files)
     left = [f"{len(hidden)} hidden"] * bool(hidden) + [f"{other} of other endings"] * bool(other)
     return FoundFiles(files, (f"files left out of the folder: {' and '.join(left)}",) if left else ())
+
+
+def all_files(path: str, field: str) -> list[Path]:
+    """Return the file at `path`, or all files of the folder there and of its folders, sorted, without hidden ones.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    found = find_file(path, field)
+    if found.is_file():
+        return [found]
+    files: list[Path] = []
+    seen: set[str] = set()  # a link may lead back into the folder
+    for folder, inner, names in os.walk(found, followlinks=True):
+        real = os.path.realpath(folder)
+        inner[:] = [] if real in seen else sorted(name for name in inner if not name.startswith("."))
+        if real not in seen:
+            files += [Path(folder, name) for name in sorted(names) if not name.startswith((".", "~$"))]
+        seen.add(real)
+    return [file for file in files if file.is_file()]

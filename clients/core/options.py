@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from clients.core.errors import listed, require, require_numbers
@@ -48,6 +49,14 @@ class DataOptions(KindOptions):
     def foreseen_bytes(self) -> int:
         """Bytes that making the data takes, where that follows from the options; 0 where it does not."""
         return 0
+
+    def files(self) -> list[Path]:
+        """Return the files that the data are read from, in a fixed order; none for data that are generated.
+
+        Raises:
+            DataError: there are none where there must be some.
+        """
+        return []
 
 
 class HeldOutOptions(DataOptions):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from clients.core.errors import require
+from clients.core.file_paths import all_files
 from clients.core.options import HeldOutOptions, check_at_least
 
 
@@ -38,6 +40,10 @@ class UciHarOptions(HeldOutOptions):
         by_windows = self.test == "windows"
         require(by_windows or self.test_fraction is None, "test_fraction", "is for test = 'windows'")
 
+    def files(self) -> list[Path]:
+        """Return the archive, or all files of the folder."""
+        return all_files(self.path, "path")
+
 
 @dataclass(frozen=True, kw_only=True)
 class NBaiotOptions(HeldOutOptions):
@@ -67,6 +73,10 @@ class NBaiotOptions(HeldOutOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 1, "rows_per_file", "clients_per_device", words="at least {:g}")
+
+    def files(self) -> list[Path]:
+        """Return the tables of all devices."""
+        return [file for file in all_files(self.path, "path") if file.suffix == ".csv"]
 
 
 Argument = str | int | float | bool | list[int] | list[float] | list[str]
@@ -116,3 +126,9 @@ class HuggingFaceOptions(HeldOutOptions):
         for name in ("path", "features", "label", "split"):
             require(bool(getattr(self, name)), name, "must not be empty")
         require(bool(self.partitioner) or not self.arguments, "arguments", "are for a partitioner, and none is named")
+
+    def files(self) -> list[Path]:
+        """Return the files of the folder, without those that `datasets` writes there; none of a set on the Hub."""
+        if not Path(self.path).expanduser().exists():
+            return []
+        return [file for file in all_files(self.path, "path") if not file.name.startswith(("cache-", "tmp"))]

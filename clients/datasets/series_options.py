@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from clients.core.errors import require
+from clients.core.file_paths import find_file
 from clients.core.numbers.bounds import AtMost
 from clients.tables.options import Scale, TableOptions, WindowedOptions
 
@@ -167,6 +169,11 @@ class HouseholdPowerOptions(FilledOptions):
         require(self.clients == "months" or not self.features, "features", "is for clients = 'months'")
         require(1 <= self.minutes <= 60, "minutes", f"must be from 1 to 60, got {self.minutes}")
         household_power_table(self)
+
+    def files(self) -> list[Path]:
+        """Return the file, or the one of its name in the folder."""
+        place = Path(self.path).expanduser()
+        return [find_file(str(place / FILE if place.is_dir() else place), "path")]
 
 
 def household_power_table(options: HouseholdPowerOptions) -> TableOptions:

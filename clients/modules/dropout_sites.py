@@ -138,7 +138,7 @@ class AddressedMasks:
         start, stop = self._part or (0, self._batch)
         is_known = site is not None and site.p == part.p and site.mask_shape(stop - start) == shape
         if self._part is not None and not (is_known and site is not None and site.by_example):
-            problem = f"{name!r} drops in a shape {list(shape)} whose parts cannot be told by example"
+            problem = f"{name!r} drops in a shape {list(shape)} that has no part for each example"
             fix = "Set local.devices = 1, and leave out local.micro_batch_size."
             raise EngineError("local.devices", f"cannot split a batch: {problem}", fix=fix)
         if index is not None and site is not None and is_known:

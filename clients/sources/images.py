@@ -22,7 +22,7 @@ from clients.partition.options import PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
 from clients.sources.image_shapes import shaped_examples
 from clients.sources.labels import class_labels, unused_classes
-from clients.sources.options import DigitsOptions, ImagesOptions
+from clients.sources.options import DigitsOptions, ImagesOptions, labels_beside
 
 FEATURE_NAMES = ("x", "x_train", "features", "images", "windows", "data")
 TARGET_NAMES = ("y", "y_train", "labels", "label", "targets", "target", "activity")
@@ -179,7 +179,7 @@ def _idx_pool(path: Path, options: ImagesOptions) -> Pool:
 
 def _idx_pair(images: Path, options: ImagesOptions) -> tuple[Array, Array, tuple[str, ...]]:
     """Return the images of a file, the labels of the file beside it, and sentences on what was converted."""
-    labels = images.with_name(images.name.replace("images", "labels").replace("idx3", "idx1"))
+    labels = labels_beside(images)
     if labels == images or not labels.is_file():
         raise DataError("path", f"{images} needs its labels beside it, in {labels.name}")
     stored = read_idx(images)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from clients.core.errors import require
+from clients.core.file_paths import all_files
 from clients.core.numbers.bounds import Within
 from clients.core.options import DataOptions, HeldOutOptions, check_at_least, check_not_negative
 from clients.partition.long_tail import Thinning
@@ -111,6 +113,24 @@ class ImagesOptions(ThinnedOptions):
         require(one_axis, "shape", f"{list(self.shape)} has several axes and flat is true", fix="Set flat = false.")
         known = self.layout in ("", "CHW", "HWC", "HW")
         require(known, "layout", f"must be CHW, HWC or HW, got {self.layout!r}")
+
+    def files(self) -> list[Path]:
+        """Return the archive; the file of images with that of its labels; or the files of the folder."""
+        place = Path(self.path).expanduser()
+        if not place.is_file():
+            return all_files(self.path, "path")
+        labels = labels_beside(place)
+        return [place, *([labels] if labels != place and labels.is_file() and place.suffix != ".npz" else [])]
+
+
+def labels_beside(images: Path) -> Path:
+    """Return the place of the labels of an IDX file of images.
+
+    Example:
+        >>> labels_beside(Path("train-images-idx3-ubyte")).name
+        'train-labels-idx1-ubyte'
+    """
+    return images.with_name(images.name.replace("images", "labels").replace("idx3", "idx1"))
 
 
 Curvature = float | tuple[float, ...] | tuple[tuple[float, ...], ...]

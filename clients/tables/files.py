@@ -14,36 +14,14 @@ import numpy as np
 
 from clients.core.arrays import Bool
 from clients.core.errors import DataError
-from clients.core.file_paths import FoundFiles, find_files
+from clients.tables.finding import HDF5_SUFFIXES, PARQUET_SUFFIXES
 from clients.tables.frame import Frame
 from clients.tables.hdf5 import read_hdf5
 from clients.tables.text.csv_files import CsvFile, Source, open_csv, read_text_columns
 from clients.tables.text.dialect import Dialect
 from clients.tables.text.unit_rows import MOST_UNIT_ROWS, count_unit_rows
 
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-PARQUET_SUFFIXES = (".parquet", ".pq")
-TEXT_SUFFIXES = tuple(
-    f"{s}{packed}" for s in (".txt", ".dat", ".data", ".asc", ".tab") for packed in ("", ".gz", ".xz")
-)
-"""Further endings of text files. A path or a pattern may end in them; a folder's files of them are often notes."""
-SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".tsv", ".tsv.gz", ".tsv.xz", *PARQUET_SUFFIXES, *HDF5_SUFFIXES)
 _MOST_COLUMNS_WITH_UNITS = 2000
-
-
-def find_tables(path: str) -> FoundFiles:
-    """Return the files of tables at a path: a file, a folder or a pattern.
-
-    Raises:
-        DataError: there are none, or one has an ending that is none of a table's.
-    """
-    found = find_files(path, "path", SUFFIXES)
-    typed = next((s for s in (*TEXT_SUFFIXES, ".zip", ".xls", ".xlsx") if path.lower().endswith(s)), "")
-    known = (*SUFFIXES, typed) if typed else SUFFIXES  # reading an archive says what it is
-    if other := [file for file in found.files if not file.name.lower().endswith(known)]:
-        fix = "If it is text in columns, let its name end in .csv, or in .txt and path too."
-        raise DataError("path", f"{other[0]} is not one of {', '.join(SUFFIXES)}", fix=fix)
-    return found
 
 
 def read_frame(file: Path, dialect: Dialect | None = None) -> Frame:

@@ -13,7 +13,8 @@ import numpy as np
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError
 from clients.tables.columns import keep_clients, sensors
-from clients.tables.files import find_tables, read_frames
+from clients.tables.files import read_frames
+from clients.tables.finding import find_tables
 from clients.tables.frame import Frame, place_in
 from clients.tables.names import describe_names, file_names, without_spaces
 from clients.tables.reading import Reading, describe_files, describe_missing

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from clients.core.errors import require
 from clients.core.numbers.bounds import AtMost, Level
 from clients.core.options import DataOptions, check_at_least, check_below_one
+from clients.tables.finding import find_tables, leaf_paths
 from clients.tables.task_options import TableTask, TaskOptions
 from clients.tables.text.dialect import Dialect
 from clients.tables.text.steps import parse_frequency
@@ -54,6 +56,10 @@ class WindowedOptions(DataOptions):
     def is_scaled(self) -> bool:
         """Whether `scale` divides readings by their deviation."""
         return self.scale != "none"
+
+    def files(self) -> list[Path]:
+        """Return the files of the table: itself, those of a folder, or those of a pattern."""
+        return find_tables(self.path).files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +183,13 @@ class TableOptions(WindowedOptions, TaskOptions):
     def is_scaled(self) -> bool:
         """Whether targets are divided by their deviation."""
         return self.scale_of_task != "none"
+
+    def files(self) -> list[Path]:
+        """Return the files of the table, or of LEAF's folder."""
+        if self.layout != "leaf":
+            return super().files()
+        train, test = leaf_paths(self.path)
+        return [*train, *(test or ())]
 
     @property
     def dialect(self) -> Dialect:

@@ -62,7 +62,7 @@ function rankingCard(state) {
     help: ({ measure }) => {
       const { kind, better } = of(measure);
       const what = kind === "mean" ? "Mean over seeds with Student's 95% interval" : "Kaplan and Meier's median over seeds with its 95% interval";
-      const order = better ? "; the best arm first" : "; in the study's order, since no direction is better";
+      const order = better ? (view.grouped ? "; the best arm of each comparison first" : "; the best arm first") : "; in the study's order, since no direction is better";
       return `${what}${order}. Small dots are runs${kind === "median" ? ", triangles runs that missed the target" : ""}. Intervals of arms may overlap although their pairs differ: the differences below decide.`;
     },
     has: () => view.rankings.length > 0,

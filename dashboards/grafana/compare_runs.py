@@ -8,7 +8,7 @@ from dashboards.grafana.convergence import COLUMNS, FOCUSED
 from dashboards.grafana.frame import Row, runs_dashboard
 from dashboards.grafana.panels import trend_panel
 from dashboards.grafana.parts import Query
-from dashboards.grafana.promql import a_run, last, over_seeds, runs
+from dashboards.grafana.promql import GROUP, a_run, last, over_seeds, runs
 from dashboards.grafana.tables import against_panel, table_panel
 
 
@@ -56,7 +56,7 @@ def _final() -> Row:
         return Query(a_run(last(runs(metric, **labels))), heading, unit, decimals)
 
     queries = [
-        Query(f"max by (run_id, scenario, algorithm, seed) ({last(runs('run_info'))})", ""),
+        Query(f"max by (run_id, {GROUP}, seed) ({last(runs('run_info'))})", ""),
         Query(f"max by (run_id, state) ({last(runs('run_state'))}) == 1", ""),
         number("round", "Rounds"),
         number("test_accuracy_ratio", "Test accuracy", "percentunit", 1),
@@ -86,7 +86,7 @@ def _final() -> Row:
 
 
 def _over_seeds() -> Row:
-    x, group = runs("round"), "{{algorithm}} · {{scenario}}"
+    x, group = runs("round"), "{{algorithm}} · {{scenario}} {{arm}}"
     loss, score = runs("loss", split="validation"), runs("accuracy_ratio", split="validation")
 
     def spread(selector: str) -> list[Query]:
@@ -97,12 +97,12 @@ def _over_seeds() -> Row:
         return Query(over_seeds(level, last(runs(metric)), last(runs("run_info"))), heading, unit, decimals)
 
     why = (
-        "Runs with the same scenario and algorithm are one row, whatever their seeds and other keys: choose runs above "
-        "so that they differ in their seeds alone. A study's own page pairs runs by seed and counts runs that missed "
-        "their target; these quantiles leave them out."
+        "The runs of an arm of a study are one row. Other runs are one row if scenario and algorithm are the same, "
+        "whatever their other keys: choose runs above so that they differ in their seeds alone. A study's own page "
+        "pairs runs by seed and counts runs that missed their target; these quantiles leave them out."
     )
     table = [
-        Query(f"count by (scenario, algorithm) ({last(runs('run_info'))})", "Runs"),
+        Query(f"count by ({GROUP}) ({last(runs('run_info'))})", "Runs"),
         final(0.5, "test_accuracy_ratio", "Test accuracy, median", "percentunit", 1),
         final(0.1, "test_accuracy_ratio", "Test accuracy, 10%", "percentunit", 1),
         final(0.9, "test_accuracy_ratio", "Test accuracy, 90%", "percentunit", 1),
@@ -113,16 +113,15 @@ def _over_seeds() -> Row:
         final(0.5, "target_bytes", "Bytes to target, median", "bytes"),
         final(0.5, "target_simulated_seconds", "Time to target, median", "s"),
     ]
-    median = "Median over the runs with the same scenario and algorithm, such as the seeds of a study."
-    ends = "10% and 90% of the runs with the same scenario and algorithm."
+    median = "Median over the runs of an arm of a study, or with the same scenario and algorithm."
+    ends = "10% and 90% of the runs of an arm of a study, or with the same scenario and algorithm."
     return Row("Over seeds", (
         trend_panel("Validation loss, median", median, [Query(over_seeds(0.5, loss, runs("run_info")), group)], x=x),
         trend_panel("Validation accuracy, median", median, [Query(over_seeds(0.5, score, runs("run_info")), group)],
                     x=x, unit="percentunit"),
         trend_panel("Validation loss, 10% and 90%", ends, spread(loss), x=x),
         trend_panel("Validation accuracy, 10% and 90%", ends, spread(score), x=x, unit="percentunit"),
-        table_panel("Results over seeds", why, table, key="algorithm", renamed={"scenario": "Scenario", "algorithm":
-                    "Algorithm"}, height=8),
+        table_panel("Results over seeds", why, table, key="algorithm", renamed=COLUMNS, height=8),
     ))  # fmt: skip
 
 

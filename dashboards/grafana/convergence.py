@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard as board
 from dashboards.grafana.frame import Row, runs_dashboard
 from dashboards.grafana.panels import Band, number_panel, series_panel, states_panel, trend_panel
 from dashboards.grafana.parts import Query
-from dashboards.grafana.promql import a_run, focus, last, runs
+from dashboards.grafana.promql import GROUP, a_run, focus, last, runs
 from dashboards.grafana.tables import table_panel
 
 CRITERION_STATES = {
@@ -17,8 +17,8 @@ CRITERION_STATES = {
     3: ("holds", "green"),
 }
 YES_NO = {0: ("no", "green"), 1: ("yes", "orange")}
-COLUMNS = {"run_id": "Run", "scenario": "Scenario", "algorithm": "Algorithm", "seed": "Seed", "state": "State",
-           "condition": "Condition"}  # fmt: skip
+COLUMNS = {"run_id": "Run", "scenario": "Scenario", "algorithm": "Algorithm", "study": "Study", "arm": "Arm",
+           "seed": "Seed", "state": "State", "condition": "Condition"}  # fmt: skip
 FOCUSED = {"Run": "/d/fedscape-convergence?var-focus=${__value.raw}&var-run=${__value.raw}&${__url_time_range}"}
 
 
@@ -33,7 +33,7 @@ def convergence() -> board.Dashboard:
 
 def _verdict() -> Row:
     queries = [
-        Query(f"max by (run_id, scenario, algorithm, seed) ({last(runs('run_info'))})", ""),
+        Query(f"max by (run_id, {GROUP}, seed) ({last(runs('run_info'))})", ""),
         Query(f"max by (run_id, state) ({last(runs('run_state'))}) == 1", ""),
         Query(f"max by (run_id, condition) ({last(runs('run_condition'))})", ""),
         Query(a_run(last(runs("round"))), "Rounds"),

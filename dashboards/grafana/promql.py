@@ -13,6 +13,9 @@ from server.metrics.timeline import EPOCH_MS
 ROUND_0 = EPOCH_MS // 1000
 """The moment of round 0 on the round clock: 2000-01-01T00:00:00Z, in seconds since 1970; a round is a second."""
 
+GROUP = "scenario, algorithm, study, arm"
+"""The labels of `run_info` that the seeds of an experiment share; a run outside of studies has the first two alone."""
+
 _OF_SERIES = {name: metric for metric in METRICS.values() for name in series_names(metric)}
 
 
@@ -57,7 +60,7 @@ def a_run(expression: str) -> str:
 
 
 def over_seeds(level: float, value: str, info: str) -> str:
-    """Return a quantile over the runs of each scenario and algorithm.
+    """Return a quantile over the runs of each group: of an arm of a study, else of a scenario and algorithm.
 
     Args:
         level: 0 to 1; 0.5 is the median.
@@ -66,11 +69,11 @@ def over_seeds(level: float, value: str, info: str) -> str:
 
     Example:
         >>> over_seeds(0.5, "a", "b").partition(" * ")[0]
-        'quantile by (scenario, algorithm) (0.5, max by (run_id) (a)'
+        'quantile by (scenario, algorithm, study, arm) (0.5, max by (run_id) (a)'
     """
-    labels = f"max by (run_id, scenario, algorithm) ({info})"
-    joined = f"{a_run(value)} * on (run_id) group_left (scenario, algorithm) {labels}"
-    return f"quantile by (scenario, algorithm) ({level:g}, {joined})"
+    labels = f"max by (run_id, {GROUP}) ({info})"
+    joined = f"{a_run(value)} * on (run_id) group_left ({GROUP}) {labels}"
+    return f"quantile by ({GROUP}) ({level:g}, {joined})"
 
 
 def this_round(selector: str) -> str:

@@ -1,4 +1,4 @@
-"""What the statistics need to know of a compared number: its name, the better direction, and how it is said."""
+"""What the statistics need to know of a compared number: its name, the better direction, and its wording."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from dashboards.study.study_data import StudyData, value_of
 
 MOST_SENTENCES = 4
 MOST_OTHER_PAIRS = 8
-"""Pairs whose other measures are compared."""
+"""Pairs whose other measures are compared, where all arms are compared with each other."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,17 @@ def answer_of(data: StudyData, rankings: Sequence[dict[str, Any]]) -> Answer:
         return Answer(["No run has ended yet."], [], [], [])
     main = corrected(_compared(data, measure, pair) for pair in data.pairs)
     compared = [one for one in main if one.pairs]
-    words = [f"{one.sentence}." for one in compared[:MOST_SENTENCES]]
+    told = sorted(compared, key=lambda one: not one.distinguishable) if data.is_grouped else compared
+    words = [f"{one.sentence}." for one in told[:MOST_SENTENCES]]
     notes = []
     if len(compared) > MOST_SENTENCES:
         notes.append(f"{len(compared) - MOST_SENTENCES} more comparisons are in the table of differences.")
-    if len(compared) != 1:
+    if data.is_grouped:
+        differing = sum(one.distinguishable for one in compared)
+        words.insert(0, f"{differing} of {count(len(compared), 'pair')} of arms differ in {measure.spoken}.")
+    elif len(compared) != 1:
         words.insert(0, _first(data, measure, rankings[0]))
-    kept = data.pairs[:MOST_OTHER_PAIRS]
+    kept = data.pairs if data.is_grouped else data.pairs[:MOST_OTHER_PAIRS]
     rest = [other for other in data.measures if other is not measure]
     made = (_compared(data, other, pair) for other in rest for pair in kept)
     others = corrected(found for found in made if found.pairs)

@@ -192,7 +192,8 @@ def _quantile(ordered: F64, level: float) -> F64:
     if part == 0:
         return np.asarray(ordered[below])
     low, high = ordered[below], ordered[below + 1]
-    return np.where(np.isinf(high), np.inf, low + part * (np.where(np.isinf(high), low, high) - low))
+    known = np.isfinite(high)  # of a run that diverged, curves end at infinity
+    return np.where(known, low + part * (np.where(known, high, 0.0) - np.where(known, low, 0.0)), np.inf)
 
 
 def _points(run: RunCurves, key: str, axis: str) -> tuple[F64, F64]:

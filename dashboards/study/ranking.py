@@ -28,8 +28,8 @@ def rankings(data: StudyData) -> list[dict[str, Any]]:
 
     Returns:
         For each measure `key`, `name`, `better`, `format`, `kind` (`mean` or `median`), and `rows` from the best arm
-        on: `arm` (its index), `n` runs with a number or a bound, `missed`, `estimate`, `low`, `high` (None where there
-        is none; `high` is None beside a `low` where no time bounds the median).
+        on, group after group: `arm` (its index), `n` runs with a number or a bound, `missed`, `estimate`, `low`,
+        `high` (None where there is none; `high` is None beside a `low` where no time bounds the median).
     """
     first = data.measure
     order = sorted(data.measures, key=lambda m: m is not first)
@@ -44,7 +44,8 @@ def _ranking(data: StudyData, measure: Measure) -> dict[str, Any]:
     for index, (values, hits) in enumerate(found.values()):
         row: dict[str, Any] = {"arm": index, "n": len(values), "missed": int((~hits).sum())}
         rows.append(row | (_median(values, hits, horizon) if censored else _mean(values)))
-    rows.sort(key=lambda row: _place(row, measure))
+    groups = [data.groups[arm] for arm in data.arms]
+    rows.sort(key=lambda row: (groups[row["arm"]], *_place(row, measure)))
     for row in rows:
         del row["place"]
     kind = "median" if censored else "mean"

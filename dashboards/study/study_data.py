@@ -1,9 +1,9 @@
 """A study read from its folder: the rows of study.parquet, and the facts of study.json beside them.
 
 study.json may have `title`, `scenario`, `version`, `measure` (the key of the compared measure), `arms` (tables with a
-`name`, in order), `pairs` (lists of the first arm and the arm compared with it), `shared` (tables with `arms`, a pair,
-and `parts`: part -> whether they share it), `early`, `stopped` (arm -> why) and `notes`. What is missing is taken from
-the table. What tuning found is in tuning/tuning.json.
+`name`, in order), `pairs` (lists of the first arm and the arm compared with it), `groups` (lists of the arms that are
+compared with each other), `shared` (tables with `arms`, a pair, and `parts`: part -> whether they share it), `early`,
+`stopped` (arm -> why) and `notes`. What is missing is taken from the table. What tuning found is in tuning/tuning.json.
 """
 
 from __future__ import annotations
@@ -101,6 +101,22 @@ class StudyData:
             if isinstance(pair, list) and len(pair) == 2 and {str(pair[0]), str(pair[1])} <= set(self.arms)
         ]
         return found or [(self.arms[0], name) for name in self.arms[1:]]
+
+    @cached_property
+    def groups(self) -> dict[str, int]:
+        """The group of each arm: arms of different groups may have other data, and have no order."""
+        listed = self.facts.get("groups")
+        found = {
+            str(name): number
+            for number, group in enumerate(listed if isinstance(listed, list) else ())
+            for name in (group if isinstance(group, list) else ())
+        }
+        return found if found.keys() >= set(self.arms) else dict.fromkeys(self.arms, 0)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether there are several groups."""
+        return len(set(self.groups.values())) > 1
 
     @cached_property
     def states(self) -> Counter[str]:

@@ -47,6 +47,7 @@ def study_view(data: StudyData, reader: CurveReader | None = None, place: str = 
         "notices": [*_notices(data), *reader.problems],
         "notes": [*answer.notes, *_own_notes(data)],
         "arms": data.arms,
+        "grouped": data.is_grouped,
         "factors": _factors(data),
         "measure": data.measure.key if data.measure else None,
         "measures": {m.key: {"name": m.name, "better": m.better, "format": FORMATS.get(m.shown, "number")}

@@ -22,9 +22,11 @@ def tradeoff_view(data: StudyData) -> list[dict[str, Any]]:
     Returns:
         For each pair `cost` and `score` (keys), `points` (for each arm the medians over its runs, None without a run
         that has both) and `front`: the indices of the arms on the Pareto front, from the cheapest. A run that missed
-        its target counts at its bound. Costs that are equal in all runs are left out.
+        its target counts at its bound. Costs that are equal in all runs are left out. Nothing of several groups.
     """
-    found = []
+    found: list[dict[str, Any]] = []
+    if data.is_grouped:
+        return found
     costs = sorted((m for m in data.measures if m.key in COSTS and _varies(data, m)), key=lambda m: COSTS.index(m.key))
     scores = [m for m in data.measures if m.key not in COSTS and m.better is not None]
     for cost in costs:

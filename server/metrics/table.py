@@ -114,8 +114,8 @@ _BOUNDS = {"low": "low", "estimate": "factor", "high": "high"}
 RUN: tuple[Metric, ...] = (
     Metric("run_info", "info", "Facts of the run.", "run", "", read.facts(
         scenario="scenario", algorithm="algorithm", seed="seed", version="version", model="model", engine="engine",
-        data="data", partition="data_facts.partition"),
-        ("scenario", "algorithm", "seed", "version", "model", "engine", "data", "partition")),
+        data="data", partition="data_facts.partition", study="study.name", arm="study.arm"),
+        ("scenario", "algorithm", "seed", "version", "model", "engine", "data", "partition", "study", "arm")),
     Metric("engine_info", "info", "The engine that trains clients; an empty tile means the whole cohort.", "run", "",
            read.facts(engine="engine", tile="engine_plan.tile", compiled="engine_plan.compiled"),
            ("engine", "tile", "compiled")),

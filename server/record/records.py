@@ -21,7 +21,7 @@ from server.record.environment import environment
 from server.record.files import folder_name, sync_folder, whole_file, writing
 from server.record.hints import absent, incomplete, is_run, way_on
 from server.record.kept.checkpoints import CheckpointFolder
-from server.record.kept_parameters import ParameterFolder
+from server.record.kept.parameters import ParameterFolder
 
 
 @dataclass(frozen=True)

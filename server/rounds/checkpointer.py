@@ -20,7 +20,7 @@ from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.jsonlines import Line
 from server.record.kept.checkpoints import CheckpointFolder
-from server.record.kept_parameters import ParameterFolder
+from server.record.kept.parameters import ParameterFolder
 from server.record.recorder import Recorder
 from server.rounds.best_model import BestModel
 
@@ -36,8 +36,34 @@ class Stateful(Protocol):
         """Restore its state."""
 
 
-class ParameterKeeper:
-    """Keeps the model's parameters of every few rounds, round 0 and the last round; a failure does not end the run.
+class _Saver:
+    """Saves something of every few rounds; the first of several failures in a row is an event, and none ends the run.
+
+    Args:
+        every: rounds between them, at least 1.
+        announce: receives the event.
+    """
+
+    what = ""
+    """What is saved, in the plural: a part of the event's kind and message."""
+
+    def __init__(self, every: int, announce: Callable[[dict[str, Any]], object]) -> None:
+        self.every, self._announce, self._fails = every, announce, False
+
+    def _try(self, round_index: int, save: Callable[[], object]) -> None:
+        """Save what is due after a round."""
+        try:
+            save()
+            self._fails = False
+        except RunFolderError as error:
+            if not self._fails:
+                message = f"{self.what} are not kept from here on, while this lasts: {error.field} {error.problem}"
+                self._announce({"round": round_index, "kind": f"{self.what}_not_kept", "message": message})
+            self._fails = True
+
+
+class ParameterSaver(_Saver):
+    """Saves the model's parameters of every few rounds, of round 0 and of the last round.
 
     Args:
         folder: where they are kept.
@@ -46,6 +72,8 @@ class ParameterKeeper:
         announce: receives an event at the first of several failures in a row.
     """
 
+    what = "parameters"
+
     def __init__(
         self,
         folder: ParameterFolder,
@@ -53,27 +81,19 @@ class ParameterKeeper:
         tensors_of: Callable[[ServerState], Mapping[str, Tensor]],
         announce: Callable[[dict[str, Any]], object],
     ) -> None:
-        self.folder, self.every = folder, every
-        self._tensors_of, self._announce = tensors_of, announce
-        self._fails = False
+        super().__init__(every, announce)
+        self.folder, self._tensors_of = folder, tensors_of
 
-    def keep(self, state: ServerState, *, is_last: bool = False) -> None:
-        """Keep the parameters of a finished round where they are due and not there yet."""
+    def save(self, state: ServerState, *, is_last: bool = False) -> None:
+        """Save the parameters of a finished round where they are due and not there yet."""
         round_index = state.round_index
-        if (round_index % self.every and not is_last) or self.folder.file(round_index).exists():
+        if (round_index % self.every and not is_last) or self.folder.entry(round_index).exists():
             return
-        try:
-            self.folder.write(round_index, self._tensors_of(state))
-            self._fails = False
-        except RunFolderError as error:
-            if not self._fails:
-                message = f"parameters are not kept from here on, while this lasts: {error.field} {error.problem}"
-                self._announce({"round": round_index, "kind": "parameters_not_kept", "message": message})
-            self._fails = True
+        self._try(round_index, lambda: self.folder.write(round_index, self._tensors_of(state)))
 
 
-class CheckpointKeeper:
-    """Keeps whole checkpoints of every few rounds and of round 0; a failure does not end the run.
+class CheckpointSaver(_Saver):
+    """Saves whole checkpoints of every few rounds and of round 0.
 
     Args:
         folder: where they are kept.
@@ -81,30 +101,30 @@ class CheckpointKeeper:
         announce: receives an event at the first of several failures in a row.
     """
 
-    def __init__(self, folder: CheckpointFolder, every: int, announce: Callable[[dict[str, Any]], object]) -> None:
-        self.folder, self.every, self._announce, self._fails = folder, every, announce, False
+    what = "checkpoints"
 
-    def keep(self, round_index: int, size: int, model: int, save: Callable[[], CheckpointStore]) -> None:
-        """Keep the checkpoint of a finished round where it is due and not there yet.
+    def __init__(self, folder: CheckpointFolder, every: int, announce: Callable[[dict[str, Any]], object]) -> None:
+        super().__init__(every, announce)
+        self.folder = folder
+
+    def save(self, round_index: int, size: int, model: int, write: Callable[[], CheckpointStore]) -> None:
+        """Save the checkpoint of a finished round where it is due and not there yet.
 
         Args:
             round_index: the round.
             size: bytes that the checkpoint adds.
             model: bytes of the model.
-            save: writes the checkpoint of this round and returns its store.
+            write: writes the checkpoint of this round and returns its store.
         """
-        if round_index % self.every or self.folder.folder(round_index).exists():
+        if round_index % self.every or self.folder.entry(round_index).exists():
             return
-        try:
+
+        def saved() -> None:
             if not self.folder.has_room(size, model):
                 raise RunFolderError(str(self.folder.path), "gets no more of the disk, which is left to the record")
-            self.folder.keep(save())
-            self._fails = False
-        except RunFolderError as error:
-            if not self._fails:
-                message = f"checkpoints are not kept from here on, while this lasts: {error.field} {error.problem}"
-                self._announce({"round": round_index, "kind": "checkpoints_not_kept", "message": message})
-            self._fails = True
+            self.folder.keep(write())
+
+        self._try(round_index, saved)
 
 
 class RunCheckpointer:
@@ -118,8 +138,8 @@ class RunCheckpointer:
         facts: written into every checkpoint; a resumed run must have the same.
         every_seconds: wall seconds between checkpoints.
         every_rounds: rounds between checkpoints; None uses `every_seconds`.
-        keeper: keeps the parameters of earlier rounds; None keeps none.
-        kept: keeps the checkpoints of earlier rounds; None keeps none.
+        parameters: saves the parameters of earlier rounds; None keeps none.
+        checkpoints: saves the checkpoints of earlier rounds; None keeps none.
 
     Attributes:
         best: the best model so far by validation.
@@ -135,13 +155,13 @@ class RunCheckpointer:
         facts: Mapping[str, Any],
         every_seconds: float,
         every_rounds: int | None,
-        keeper: ParameterKeeper | None = None,
-        kept: CheckpointKeeper | None = None,
+        parameters: ParameterSaver | None = None,
+        checkpoints: CheckpointSaver | None = None,
     ) -> None:
         self._states, self._recorder, self._store = states, recorder, store
         self._strategy, self._facts = strategy, dict(facts)
         self._seconds, self._rounds = every_seconds, every_rounds
-        self._keeper, self._kept = keeper, kept
+        self._parameters, self._checkpoints = parameters, checkpoints
         self._changed: dict[str, list[I64]] = {}
         self.best = BestModel()
         # The first checkpoint is due within a second, so that even a short run can be resumed after a kill.
@@ -170,13 +190,13 @@ class RunCheckpointer:
 
     def keep(self, state: ServerState, *, is_last: bool = False) -> None:
         """Keep parameters and checkpoint of a finished round where they are due; `is_last`: whether the run is over."""
-        if self._keeper is not None:
-            self._keeper.keep(state, is_last=is_last)
-        if self._kept is not None and self._store is not None:
+        if self._parameters is not None:
+            self._parameters.save(state, is_last=is_last)
+        if self._checkpoints is not None and self._store is not None:
             model = state.params.nbytes + state.buffers.nbytes
             rows = max((len(part) for pieces in self._changed.values() for part in pieces), default=0)
             size = 2 * model + sum(v.nbytes for v in state.vectors.values()) + rows * len(self._changed) * model
-            self._kept.keep(state.round_index, size, model, lambda: self._saved(state))
+            self._checkpoints.save(state.round_index, size, model, lambda: self._saved(state))
 
     def _saved(self, state: ServerState) -> CheckpointStore:
         """Write a checkpoint of a finished round, and return the store."""

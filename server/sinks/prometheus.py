@@ -77,7 +77,7 @@ class PrometheusExporter:
         self._sinks, self._linger = tuple(sinks), linger
         self._labels: Labels = ()
         self._facts: Mapping[str, Any] = {}
-        self._told: Mapping[str, Any] = {}
+        self._newest: Mapping[str, Any] = {}
         self._outcome: Mapping[str, Any] | None = None
         self._fold = RunFold()
         self._scraped, self._scraped_outcome = threading.Event(), threading.Event()
@@ -93,7 +93,7 @@ class PrometheusExporter:
     def run_started(self, facts: Mapping[str, Any]) -> None:
         """Begin a run, and forget the one before."""
         self._labels = (("run_id", str(facts.get("run_id", "run"))),)
-        self._fold, self._told, self._outcome = RunFold(), {}, None
+        self._fold, self._newest, self._outcome = RunFold(), {}, None
         self._scraped_outcome.clear()
         self._facts = facts
 
@@ -104,7 +104,7 @@ class PrometheusExporter:
 
     def round_finished(self, line: Mapping[str, Any]) -> None:
         """Keep the newest round (about 10 us)."""
-        self._told = held(self._told, self._fold.observe(line))
+        self._newest = held(self._newest, self._fold.observe(line))
 
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
         """Keep the outcome."""
@@ -130,11 +130,11 @@ class PrometheusExporter:
 
     def _samples(self, outcome: Mapping[str, Any] | None) -> Iterator[Sample]:
         """Yield the newest samples; a later one replaces an earlier one of the same series."""
-        told = self._told
+        newest = self._newest
         if self._facts:
             yield from run_samples(self._facts)
-        if told:
-            yield from round_samples(told)
+        if newest:
+            yield from round_samples(newest)
         if outcome is not None:
             yield from outcome_samples(outcome)
         counted = ("sent", "refused", "dropped", "failed")

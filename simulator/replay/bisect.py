@@ -21,6 +21,7 @@ from simulator.runs.arguments.checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides
 from simulator.runs.record import recorded_scenario
 from simulator.runs.strategies import StrategyChoice
+from simulator.scenario.data_files import DataFiles, data_changes
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,19 @@ def bisect(
     if found is not None and replay and found.round_index > 0 and (not differing or not found.clients):
         found, remarks = _with_replays(runs, records, found)
     environment = differences(runs[0].recorded_environment, runs[1].recorded_environment)
+    environment += _other_data(runs[0], runs[1])
     paths = runs[0].folder.path, runs[1].folder.path
     return Bisection(paths, last, found, keys, tuple(environment), tuple(remarks))
+
+
+def _other_data(one: Replayable, other: Replayable) -> list[str]:
+    """Return that two runs read other data from files of the same names; empty where they did not, or have no files."""
+    files = [run.started.get("data_files") or {} for run in (one, other)]
+    if not all(files):
+        return []
+    now = DataFiles(files[1]["path"], files[1]["digest"], files[1].get("files") or {})
+    changes = data_changes(files[0], now)
+    return [f"{changes} between the runs"] if changes else []
 
 
 def _first_difference(one: Recorded, other: Recorded, rounds: list[int]) -> Difference | None:
@@ -159,4 +171,5 @@ def _replayed(run: Replayable, round_index: int) -> tuple[RoundAccount | None, s
         return None, str(error)
     if not kept:
         return None, f"the replay ended before round {round_index}"
-    return RoundAccount(kept[0].line, kept[0].certificate, kept[0].columns), listed(reasons, mark="; ")
+    why = [*([f"{data} since it was played"] if (data := run.changed_data) else []), *reasons]
+    return RoundAccount(kept[0].line, kept[0].certificate, kept[0].columns), listed(why, mark="; ")

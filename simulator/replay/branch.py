@@ -28,6 +28,7 @@ from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import fingerprint
 from simulator.runs.run import RUNS, Run, go_on
 from simulator.runs.strategies import StrategyChoice
+from simulator.scenario.data_files import require_same_data
 from simulator.scenario.sections import Scenario, load_scenario, to_toml
 from simulator.workers.ranks import ranks_of_torchrun
 
@@ -124,6 +125,7 @@ def _prepared(
     after = load_scenario(parent.scenario, sets=sets)
     started = (parent.read_environment() or {}).get("run") or {}
     _check_parts_of(parent, started)
+    require_same_data(parent.path, started.get("data_files"), before)
     checkpoint = checkpoint_of(parent, round_index)
     check_changes(before, after, round_index)
     record = parent.read_rounds()
@@ -142,6 +144,8 @@ def _prepared(
            "from_python": started.get("from_python") or [], "scenario_notices": list(after.notices)}  # fmt: skip
     if not _plans_anew(changes, started.get("engine_plan")):
         run["engine_plan"] = started.get("engine_plan")
+    if started.get("data_files"):
+        run["data_files"] = started["data_files"]
     write_json(folder.environment, {"run": run}, indent=True)
     heads = {file.name: head_of(file).hex() for file in (folder.rounds, folder.events)}
     store = CheckpointStore(folder.checkpoint)

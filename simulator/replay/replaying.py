@@ -27,6 +27,7 @@ from simulator.runs.playing import begun
 from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import Resumption
 from simulator.runs.session import Session, open_session
+from simulator.scenario.data_files import data_changes, data_files
 
 NEVER = 1e9
 """Seconds between checkpoints that are never written."""
@@ -92,6 +93,11 @@ class Replayable:
         """The round from which it can be played again without a kept checkpoint: that of its branch, or -1."""
         branch = self.started.get("branch")
         return int(branch["round"]) if branch else -1
+
+    @property
+    def changed_data(self) -> str:
+        """How its data files have changed since it was played, as a clause; empty where they have not."""
+        return data_changes(self.started.get("data_files"), data_files(recorded_scenario(self.folder)))
 
 
 def play_again(

@@ -52,6 +52,7 @@ class Verification:
         tolerance: the largest relative difference of the losses of the first round that counts as agreement.
         differs_by: the relative difference that they have; None where the run is equal, or has no losses.
         hashed: how many of the rounds have a hash of the state in the record.
+        data: how data files have changed since the run was played, as a clause; empty where they have not.
     """
 
     path: Path
@@ -63,16 +64,20 @@ class Verification:
     tolerance: float
     differs_by: float | None
     hashed: int
+    data: str = ""
 
     def __str__(self) -> str:
         """Return the result in one sentence."""
         rounds = f"rounds {self.first_round} to {self.last_round}"
         if self.result == "equal":
             states = "" if self.hashed else "; the record has no hashes, so its numbers were compared"
-            return f"equal: {rounds} have the same bits{states}"
+            data = f"; {self.data} since, without an effect" if self.data else ""
+            return f"equal: {rounds} have the same bits{states}{data}"
         where = f"first difference in {self.first_difference}"
         if self.result == "different":
-            why = f" ({'; '.join(self.reasons)})" if self.reasons else ""
+            data = f"{self.data} since the run was played: restore the data to verify it" if self.data else ""
+            reasons = "; ".join(filter(None, (data, *self.reasons)))
+            why = f" ({reasons})" if reasons else ""
             return f"different: {where}{why}"
         close = f"{self.differs_by:.1e}, within {self.tolerance:g}" if self.differs_by is not None else "unknown"
         reasons = listed(self.reasons, mark="; ")
@@ -212,15 +217,17 @@ class _Comparison:
 
     def verification(self, run: Replayable, reasons: tuple[str, ...], tolerance: float) -> Verification:
         """Return the result of the comparison."""
+        data = run.changed_data
         within = self._losses is not None and self._losses <= tolerance
         result: Literal["equal", "different", "not reproducible here"] = "equal"
         if self.first is not None:
             at_once = self.first.round_index <= self._begun + 1  # later: rounds before have the same bits here
-            result = "not reproducible here" if reasons and within and at_once else "different"
+            result = "not reproducible here" if reasons and within and at_once and not data else "different"
         apart = self._losses if self.first is not None else None
         return Verification(
-            run.folder.path, result, self._begun, self.last, self.first, reasons, tolerance, apart, self._hashed
-        )
+            run.folder.path, result, self._begun, self.last, self.first, reasons, tolerance, apart, self._hashed,
+            data,
+        )  # fmt: skip
 
 
 def _apart(recorded: Line, replayed: Line) -> float | None:

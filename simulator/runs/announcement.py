@@ -20,7 +20,7 @@ from clients.training.losses import error_words
 from dashboards.report.formats import data_size
 from server.certificate.machine import machine_facts
 from server.record.client_pieces import CHECKPOINT_COPIES
-from server.record.kept_parameters import left_to_the_record
+from server.record.kept.parameters import left_to_the_record
 from server.record.records import RunFolder
 from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.engines.memory import foreseen_rows
@@ -29,6 +29,7 @@ from simulator.runs.experiment import objective_notices
 from simulator.runs.measured import criteria_on_test_examples
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
+from simulator.scenario.data_files import data_files
 from simulator.workers.engine import WorkersEngine
 
 _log = logging.getLogger("fedscape.notices")
@@ -99,6 +100,7 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
         "engine_reason": reason,
         "engine_plan": plan.to_dict() if plan else None,
         "run_id": run_id,
+        **({"study": dict(given.study)} if given.study else {}),
         "certificate": {"kind": scenario.run.certificate, **machine_facts(engine_here(session))},
         **_of_data(session, given, folder),
     }
@@ -119,6 +121,7 @@ def _of_data(session: Session, given: Overrides, folder: RunFolder | None) -> di
     notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
     seen = criteria_on_test_examples(session.scenario, population) if session.engine is not None else ""
     notices += [f"{seen}: the test scores at the end are not of unseen examples"] if seen else []
+    files = data_files(session.scenario)
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
@@ -130,6 +133,7 @@ def _of_data(session: Session, given: Overrides, folder: RunFolder | None) -> di
         "measured_on_clients": measures.estimated_from,
         "data": session.population.name,
         **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
+        **({"data_files": files.facts()} if files is not None else {}),
         **({"notices": notices} if notices else {}),
         **({"scenario_notices": session.scenario.notices} if session.scenario.notices else {}),
         **({"error": error} if error else {}),

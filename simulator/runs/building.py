@@ -57,6 +57,7 @@ class Overrides:
         notices: sentences on sections of the scenario that the parts replace.
         nodes: what the server knows of nodes that bring data of their own, instead of [data] and [partition].
         first_of: index of the first client of each such node, by its name.
+        study: name of the study and of the arm to which the run belongs, for its record.
     """
 
     model: ModelLike | None = None
@@ -68,6 +69,7 @@ class Overrides:
     notices: tuple[str, ...] = ()
     nodes: Population | None = None
     first_of: Mapping[str, int] | None = None
+    study: Mapping[str, str] | None = None
 
     @property
     def names(self) -> list[str]:

@@ -23,6 +23,7 @@ from simulator.runs.baselines import JOBS
 from simulator.runs.building import Overrides
 from simulator.runs.playing import Ended
 from simulator.runs.session import Session, digest, open_session
+from simulator.scenario.data_files import data_digest
 from simulator.scenario.sections import Scenario
 from simulator.workers.joining import follow
 from simulator.workers.preparing import workplace_of
@@ -33,13 +34,17 @@ def follow_run(scenario: Scenario, given: Overrides, ranks: Ranks) -> tuple[Sess
     """Work for rank 0 until its run has ended; return the session of this process, and what rank 0's run leaves.
 
     Raises:
-        EngineError: rank 0 runs another scenario, or is gone.
+        EngineError: rank 0 runs another scenario or has other data, or is gone.
     """
     rank_0 = follow(ranks)
     session = open_session(scenario, given, plan=EnginePlan.from_dict(rank_0.welcome["plan"]), ranks=ranks)
     if rank_0.welcome["scenario"] != digest(session.scenario):
         problem = f"rank {ranks.rank} of torchrun has another scenario than rank 0"
         raise EngineError("scenario", problem, fix="Start the same script or command, with the same files, everywhere.")
+    if rank_0.welcome["data"] != data_digest(session.scenario):
+        path = getattr(session.scenario.data, "path", "")
+        problem = f"{path} holds other data on rank {ranks.rank} of torchrun than on rank 0"
+        raise EngineError("data.path", problem, fix="Give all machines the same files.")
     assert session.engine is not None, "rank 0 has refused a run without an engine"
     set_threads(rank_0.welcome["threads"])
     algorithm = session.played.own.algorithm if session.played.own is not None else None
@@ -65,10 +70,10 @@ def farewell(ended: Ended, path: Path | None) -> Message:
 
 
 def _ended(end: Message) -> Ended:
-    told: Mapping[str, Any] = end.head["verdict"]
-    condition, signs = told["condition"], tuple(Sign(**sign) for sign in told["signs"])
+    values: Mapping[str, Any] = end.head["verdict"]
+    condition, signs = values["condition"], tuple(Sign(**sign) for sign in values["signs"])
     verdict = Verdict(
-        **{**told, "reasons": tuple(told["reasons"]), "criteria": tuple(told["criteria"]), "signs": signs,
+        **{**values, "reasons": tuple(values["reasons"]), "criteria": tuple(values["criteria"]), "signs": signs,
            "condition": Condition(**condition) if condition is not None else None}
     )  # fmt: skip
     lines = json.loads(end.tensors["lines"].numpy().tobytes())

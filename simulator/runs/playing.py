@@ -19,7 +19,7 @@ from server.record.checkpoint import CheckpointStore
 from server.record.recorder import Recorder
 from server.record.records import RunFolder
 from server.rounds.best_model import BestModel
-from server.rounds.checkpointer import CheckpointKeeper, ParameterKeeper, RunCheckpointer
+from server.rounds.checkpointer import CheckpointSaver, ParameterSaver, RunCheckpointer
 from server.rounds.experiment import Experiment
 from server.rounds.loop import initial_line, run_rounds, show_model
 from server.rounds.observers import Observers
@@ -168,8 +168,8 @@ def _checkpointer(
         | ({ON_NODES: session.nodes.run} if session.sender is not None else {}),
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
-        keeper=_keeper(session, folder, observers),
-        kept=CheckpointKeeper(folder.kept_checkpoints, run.keep_checkpoints_every, observers.event)
+        parameters=_parameters(session, folder, observers),
+        checkpoints=CheckpointSaver(folder.kept_checkpoints, run.keep_checkpoints_every, observers.event)
         if folder is not None and run.keep_checkpoints_every
         else None,
     )
@@ -209,8 +209,8 @@ def branched_words(branch: Mapping[str, Any]) -> str:
     return f"branched from {branch['parent']} after round {branch['round']}, with {changes}{notes}"
 
 
-def _keeper(session: Session, folder: RunFolder | None, observers: Observers) -> ParameterKeeper | None:
-    """Return what keeps the parameters of earlier rounds; None where none are kept."""
+def _parameters(session: Session, folder: RunFolder | None, observers: Observers) -> ParameterSaver | None:
+    """Return what saves the parameters of earlier rounds; None where none are kept."""
     every = session.scenario.run.keep_parameters_every
     if folder is None or not every:
         return None
@@ -218,4 +218,4 @@ def _keeper(session: Session, folder: RunFolder | None, observers: Observers) ->
     def tensors_of(state: ServerState) -> dict[str, Tensor]:
         return dict(session.module(state.params, state.buffers).state_dict())
 
-    return ParameterKeeper(folder.parameters, every, tensors_of, observers.event)
+    return ParameterSaver(folder.parameters, every, tensors_of, observers.event)

@@ -45,7 +45,8 @@ from simulator.runs.resumption import (
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import ScenarioSource, to_toml
+from simulator.scenario.data_files import require_same_data
+from simulator.scenario.sections import Scenario, ScenarioSource, to_toml
 from simulator.workers.ranks import Ranks, ranks_of_torchrun
 
 RUNS = Path("runs")
@@ -133,8 +134,6 @@ class Run:
         return self.session.module(self.best.params, self.best.buffers)
 
 
-@threads_restored()
-@device_restored()
 def simulate(
     scenario: ScenarioSource = None,
     *,
@@ -188,8 +187,22 @@ def simulate(
     check_observers(observers, stop_asked)
     check_out(out)
     check_record(record)
-    scenario = scenario_of(scenario, seed=seed)
-    scenario, given = replacing(scenario, Overrides(model, data, algorithm, strategy, client_app, grid))
+    given = Overrides(model, data, algorithm, strategy, client_app, grid)
+    return start(scenario_of(scenario, seed=seed), given, out, record, observers, stop_asked)
+
+
+@threads_restored()
+@device_restored()
+def start(
+    scenario: Scenario,
+    given: Overrides,
+    out: Path | str | None,
+    record: bool,
+    observers: Sequence[object],
+    stop_asked: Callable[[], bool],
+) -> Run:
+    """Run a scenario whose parts were checked; see `simulate`."""
+    scenario, given = replacing(scenario, given)
     ranks = ranks_of_torchrun()
     if ranks is not None and ranks.follows:
         return _finished_run(*follow_run(scenario, given, ranks))
@@ -303,6 +316,8 @@ def go_on(
     scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()), named=frozenset())
     check_resumable(folder, started, given)
     check_data(folder, scenario, given)
+    given = replace(given, study=started.get("study"))
+    require_same_data(folder.path, started.get("data_files"), scenario)
     plan = started.get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None, ranks=ranks)
     with closing(session):

@@ -45,6 +45,7 @@ from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.measured import check_curves, measured_facts
 from simulator.runs.nodes import check_own_data, is_local, node_map, sender_of, with_census
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
+from simulator.scenario.data_files import data_digest
 from simulator.scenario.sections import Scenario, to_toml
 from simulator.workers.engine import PooledEvaluator, WorkersEngine
 from simulator.workers.joining import start_ranks
@@ -223,7 +224,8 @@ def _start_workers(
     threads = plan.threads or threads_each(options, plan.workers if ranks is None else ranks.here)
     stops = options.on_worker_loss == "stop"
     if ranks is not None:
-        welcome = {"scenario": digest(scenario), "plan": plan.to_dict(), "threads": threads}
+        welcome = {"scenario": digest(scenario), "data": data_digest(scenario), "plan": plan.to_dict(),
+                   "threads": threads}  # fmt: skip
         return start_ranks(place, ranks, threads=threads, welcome=welcome, stop_on_loss=stops)
     place = replace(place, arena=shared_memory(place, cohort=cohort, keep_bytes=options.keep_bytes))
     return start_forked(place, size=plan.workers, threads=threads, stop_on_loss=stops)

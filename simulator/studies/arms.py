@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from clients.core.errors import ScenarioError, UserError, unknown_name
 from dashboards.report.arm_names import arm_names, flat_scenario
 from dashboards.report.compared_measures import MEASURES
+from simulator.scenario.data_files import data_digest
 from simulator.scenario.keys import resolve
 from simulator.scenario.sections import Scenario, load_scenario, to_toml
 from simulator.scenario.values import shown
@@ -35,12 +36,14 @@ class Arm:
         values: the value of each factor, by the whole key; of listed arms, those that any of them sets.
         scenario: its experiment; a run replaces the seed.
         against: the arm that it is compared with; where no arm names one, all are compared with the first.
+        data: the digest of the files that its data are read from; empty for data without files.
     """
 
     name: str
     values: Mapping[str, Any]
     scenario: Scenario
     against: str = ""
+    data: str = ""
 
     @cached_property
     def _texts(self) -> tuple[str, str]:
@@ -56,9 +59,10 @@ class Arm:
         return replace(self.scenario, run=replace(self.scenario.run, seed=seed))
 
     def key(self, seed: int) -> str:
-        """Return the identity of a run: 16 hexadecimal digits of its scenario, its seed and this version."""
+        """Return the identity of a run: 16 hexadecimal digits of scenario, seed, this version and the data's files."""
         before, after = self._texts
-        text = f"{version()}\n{seed}\n{before}\n{after}"
+        data = f"\ndata {self.data}" if self.data else ""
+        text = f"{version()}\n{seed}\n{before}\n{after}{data}"
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -82,8 +86,12 @@ def version() -> str:
     return importlib.metadata.version("fedscape")
 
 
-def make_arms(options: StudyOptions) -> list[Arm]:
+def make_arms(options: StudyOptions, digest_of: Callable[[Scenario], str] = data_digest) -> list[Arm]:
     """Return the arms of a study, each of them checked.
+
+    Args:
+        options: the study.
+        digest_of: returns the digest of the files that a scenario's data are read from.
 
     Raises:
         ScenarioError: an arm's scenario is not valid, a factor is no key, or the question is none of the study; the
@@ -101,7 +109,7 @@ def make_arms(options: StudyOptions) -> list[Arm]:
              for arm, scenario in zip(given, scenarios, strict=True)]  # fmt: skip
     columns = list(dict.fromkeys(path for values in paths for path in values))
     found = [
-        Arm(name, {key: _value(key, values, flat) for key in columns}, scenario, arm.against)
+        Arm(name, {key: _value(key, values, flat) for key in columns}, scenario, arm.against, digest_of(scenario))
         for name, arm, values, flat, scenario in zip(names, given, paths, flats, scenarios, strict=True)
     ]
     _check_answer(options, found)

@@ -189,6 +189,7 @@ class Conductor:
             self.observer.progress(Progress(done, len(mine), self._shares, len(self._elsewhere), left, self.rows))
             if time.monotonic() >= self._write_at:
                 self.write()
+                self._settle()  # other processes may have finished what a decision waited for
 
     def _give(self, pool: Pool, queue: Queue, threads: int) -> None:
         """Give a run to each idle process, where one may begin."""
@@ -199,7 +200,9 @@ class Conductor:
             self._shares[run.key] = (run, 0.0)
             scenario = run.arm.of(run.seed)
             looks = run.seed == self.plan.runs[0].seed
-            pool.play(process, Job(run.key, to_toml(scenario), scenario.notices, threads, looks))
+            name = self.plan.options.name
+            job = Job(run.key, to_toml(scenario), scenario.notices, threads, looks, run.arm.data, name, run.arm.name)
+            pool.play(process, job)
 
     def _hear(self, queue: Queue, job: Job, message: Mapping[str, Any]) -> None:
         """Take in what a process says of its run."""

@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clients.core.errors import FedscapeError, RunFolderError
+from clients.core.errors import DataError, FedscapeError, RunFolderError
 from dashboards.report.compared_measures import MEASURES
 from dashboards.report.formats import is_number
 from dashboards.report.run_data import read_run
 from server.record.hints import is_resumable, is_run
 from server.record.records import RunFolder
 from simulator.runs.building import Overrides
-from simulator.runs.run import finished, resume, simulate
+from simulator.runs.run import finished, resume, start
 from simulator.runs.session import Session, open_session
+from simulator.scenario.data_files import data_files
 from simulator.scenario.sections import Scenario, parse_scenario
 from simulator.studies.arms import version
 from simulator.studies.folder import StudyFolder
@@ -89,6 +90,8 @@ def _played(folder: StudyFolder, job: Job, observer: object, stop_asked: Callabl
     if is_run(path) and _is_over(path):
         finished(path)  # writes a report that a kill has left out
         return row_of(path)
+    scenario = replace(parse_scenario(tomllib.loads(job.scenario), source=f"run {job.key}"), named=frozenset())
+    _check_data(job, scenario)
     if is_resumable(path) and any((path / "checkpoint").iterdir()):
         before = sum(line["wall_seconds"] for line in RunFolder(path).read_rounds().values if "wall_seconds" in line)
         try:
@@ -97,10 +100,22 @@ def _played(folder: StudyFolder, job: Job, observer: object, stop_asked: Callabl
         except RunFolderError:
             traceback.print_exc()  # its checkpoint cannot be used: the run is played again
     folder.clear_run(job.key)
-    scenario = replace(parse_scenario(tomllib.loads(job.scenario), source=f"run {job.key}"), named=frozenset())
     scenario = replace(_with_engine(folder, job, scenario), notices=job.notices)
-    simulate(scenario, out=path, observers=[observer], stop_asked=stop_asked)
+    given = Overrides(study={"name": job.study, "arm": job.arm} if job.arm else None)
+    start(scenario, given, path, True, [observer], stop_asked)
     return row_of(path, time.perf_counter() - began)
+
+
+def _check_data(job: Job, scenario: Scenario) -> None:
+    """Refuse data files that have changed since the run was planned: its identity is that of the former ones.
+
+    Raises:
+        DataError: they have.
+    """
+    now = data_files(scenario)
+    if job.data and now is not None and now.digest != job.data:
+        fix = "Restore the data, or start the study again: all of its runs are then played with these."
+        raise DataError("data.path", f"{now.path} holds other data than when the study began", fix=fix)
 
 
 def _is_over(path: Path) -> bool:

@@ -13,6 +13,7 @@ from simulator.studies.folder import StudyFolder
 from simulator.studies.options import StudyOptions
 from simulator.studies.pinning import engine_group
 from simulator.studies.rows import FAILED, Rows
+from simulator.studies.study_data import StudyData
 
 SCORES = ("test_accuracy", "test_error", "optimality_gap", "validation_loss", "train_loss")
 """What is compared where the study does not say and no arm has a target: the first of these that runs have."""
@@ -37,13 +38,17 @@ class StudyPlan:
     runs: tuple[PlannedRun, ...]
 
     @classmethod
-    def of(cls, options: StudyOptions) -> StudyPlan:
+    def of(cls, options: StudyOptions, data: StudyData | None = None) -> StudyPlan:
         """Return the plan of a study, all of its scenarios checked.
+
+        Args:
+            options: what the study file says.
+            data: gives the digests of data files; None reads the files.
 
         Raises:
             ScenarioError: the study has a mistake.
         """
-        arms = make_arms(options)
+        arms = make_arms(options, (data or StudyData()).digest)
         return cls(options, tuple(arms), tuple(planned_runs(arms, options.seeds, options.budget.runs)))
 
     @property
@@ -55,6 +60,22 @@ class StudyPlan:
     def pairs(self) -> list[tuple[str, str]]:
         """The arms that the question compares, by name."""
         return compared_pairs(self.options, self.arms)
+
+    @cached_property
+    def groups(self) -> list[list[str]]:
+        """The arms that are compared with each other, by name; one group, unless arms say what they are compared with.
+
+        Arms of different groups may have other data, so no order of theirs means anything.
+        """
+        if not any(arm.against for arm in self.arms):
+            return [[arm.name for arm in self.arms]]
+        groups = {arm.name: [arm.name] for arm in self.arms}
+        for first, second in self.pairs:
+            if groups[first] is not groups[second]:
+                groups[first] += groups[second]
+                groups |= dict.fromkeys(groups[first], groups[first])
+        order = [arm.name for arm in self.arms]
+        return [sorted(group, key=order.index) for name, group in groups.items() if min(group, key=order.index) == name]
 
     def measure(self, rows: Rows) -> Measure | None:
         """Return what is compared: as the study says, rounds to the target, or the first score that runs have."""
@@ -89,6 +110,7 @@ class StudyPlan:
             "answer": asdict(self.options.answer),
             "measure": measure.key if measure is not None else None,
             "pairs": [list(pair) for pair in self.pairs],
+            "groups": self.groups,
             "shared": self._shared(folder),
             "parts": list(PARTS),
             "budget": asdict(self.options.budget),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import combinations
@@ -21,11 +22,14 @@ from simulator.studies.folder import STUDY_FILE, StudyFolder
 from simulator.studies.plan import StudyPlan
 from simulator.studies.reading import Changes, StudySource, read_study
 from simulator.studies.rows import FAILED, FINISHED, frame, read_rows
+from simulator.studies.study_data import StudyData
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from simulator.runs.record import Record
+
+_log = logging.getLogger("fedscape.notices")
 
 
 class StudyRuns(Mapping[tuple[str, int], "Record"]):
@@ -156,7 +160,7 @@ class Study:
         return corrected(self.compare(one, two, measure) for one, two in combinations(self.arms, 2))
 
     def ranking(self, measure: str | None = None) -> pd.DataFrame:
-        """Return the arms, the best first.
+        """Return the arms, the best first; those of a group together, where arms say what they are compared with.
 
         Args:
             measure: a measure's key; by default what the study compares.
@@ -178,7 +182,8 @@ class Study:
                           "mean": values.mean(), "std": values.std(), "runs": len(own), "missed": missed})  # fmt: skip
         found = pd.DataFrame(lines)
         order = found.sort_values("median", ascending=chosen.better != "higher", kind="stable", na_position="last")
-        return order.reset_index(drop=True)
+        place = {name: number for number, group in enumerate(self.plan.groups) for name in group}
+        return order.sort_values("arm", key=lambda arms: arms.map(place), kind="stable").reset_index(drop=True)
 
     def to_parquet(self, path: Path | str) -> Path:
         """Write the table as Parquet, and return the file.
@@ -248,10 +253,17 @@ def prepare(
     if processes is not None and (isinstance(processes, bool) or not isinstance(processes, int) or processes < 1):
         raise UserError("processes", f"must be a whole number of at least 1, got {processes!r}")
     options = read_study(source, changes)
-    plan = StudyPlan.of(options)
     if out is None and isinstance(source, str | Path) and (Path(source) / STUDY_FILE).is_file():
         out = source
+    data = StudyData.of(None if out is None else Path(out), looks=True)
+    plan = StudyPlan.of(options, data)
     folder = StudyFolder.make(None if out is None else Path(out), options, now=datetime.now())
+    if shard is not None:
+        data.require_same(folder)
+    unseen = any(arm.data and folder.read_row(replace(arm, data="").key(plan.seeds[0])) for arm in plan.arms)
+    for sentence in data.sentences(unseen=unseen):
+        _log.warning("fedscape: %s", sentence)
+    data.write(folder)
     return PreparedStudy(plan, folder, processes, part)
 
 
@@ -285,7 +297,7 @@ def open_study(path: Path | str) -> Study:
     if not isinstance(given, str | Path):
         raise RunFolderError("path", f"must be a study's folder, got {type(given).__name__}")
     folder = StudyFolder.open(Path(path))
-    plan = StudyPlan.of(read_study(folder.path))
+    plan = StudyPlan.of(read_study(folder.path), StudyData.of(folder.path, looks=False))
     rows = read_rows(folder, plan.runs)
     stopped = _stopped(plan, rows)
     ended = (*FINISHED, FAILED)

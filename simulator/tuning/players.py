@@ -20,6 +20,7 @@ from typing import Any
 
 from clients.core.errors import FedscapeError
 from simulator.engines.limits import processors
+from simulator.scenario.data_files import data_digest
 from simulator.scenario.sections import Scenario, load_scenario, to_toml
 from simulator.studies.pinning import engine_group
 from simulator.tuning.measures import SeedResult
@@ -42,6 +43,7 @@ class Players:
         every: rounds between reports.
         trial_ended: called with the number of each trial that ended.
         stop_asked: called after each round; if it returns True, trials stop and are queued again.
+        data: the digest of the tuned scenario's data files when the tuning began; empty for data without files.
     """
 
     search: Search
@@ -51,6 +53,7 @@ class Players:
     every: int
     trial_ended: Callable[[int], object]
     stop_asked: Callable[[], bool]
+    data: str = ""
 
     def play_here(self) -> None:
         """Play one trial after another in this process."""
@@ -138,7 +141,9 @@ class Players:
         shaping = {p.key for p in self.search.parameters if not p.keeps_shape}
         shape = with_values(self.search.scenario, {k: v for k, v in proposal.values.items() if k in shaping})
         threads = max(1, processors() // processes)
-        return Task(scenarios, self.folder, self.measure, self.every, threads, f"tuning-{engine_group(shape)}")
+        is_own = proposal.scenario.data == self.search.scenario.data
+        data = self.data if is_own else data_digest(proposal.scenario)
+        return Task(scenarios, self.folder, self.measure, self.every, threads, f"tuning-{engine_group(shape)}", data)
 
 
 def for_trial(scenario: Scenario, seed: int) -> Scenario:
@@ -226,11 +231,12 @@ def task_message(task: Task) -> dict[str, Any]:
         "every": task.every,
         "threads": task.threads,
         "engine": task.engine,
+        "data": task.data,
     }
 
 
 def task_of(message: Mapping[str, Any]) -> Task:
     """Return the runs in a message."""
     scenarios = tuple(load_scenario(tomllib.loads(text)) for text in message["scenarios"])
-    given = {key: message[key] for key in ("measure", "every", "threads", "engine")}
+    given = {key: message[key] for key in ("measure", "every", "threads", "engine", "data")}
     return Task(scenarios, Path(message["folder"]), **given)

@@ -20,10 +20,13 @@ from clients.core.errors import UserError
 from clients.core.shown.secrets import secrets_of
 from clients.core.shown.urls import bare_url
 from server.record.files import writing
+from simulator.scenario.data_files import DataFiles, data_changes
 
 JOURNAL = "optuna.journal"
 SETTINGS = "fedscape"
 """The attribute of a study with the settings of its tuning."""
+DATA = "data"
+"""The setting with the digests of the data files."""
 Direction = Literal["minimize", "maximize"]
 T = TypeVar("T")
 _NAMES = {
@@ -48,7 +51,12 @@ def quietly() -> Iterator[None]:
 
 
 def open_study(
-    folder: Path, url: str | None, name: str, direction: Direction, settings: Mapping[str, Any]
+    folder: Path,
+    url: str | None,
+    name: str,
+    direction: Direction,
+    settings: Mapping[str, Any],
+    data: DataFiles | None = None,
 ) -> optuna.study.Study:
     """Return the study of a tuning, a new one or one that goes on.
 
@@ -58,17 +66,21 @@ def open_study(
         name: the study's name.
         direction: minimize or maximize.
         settings: what every trial of the study has in common.
+        data: the files of the tuned scenario's data; None for data without files.
 
     Raises:
-        UserError: the database cannot be opened, or the study has other settings.
+        UserError: the database cannot be opened, or the study has other settings or data.
     """
     storage = _storage(folder, url)
     study = _asked(url, lambda: optuna.create_study(storage=storage, study_name=name, load_if_exists=True,
                                                     direction=direction))  # fmt: skip
     known = study.user_attrs.get(SETTINGS)
     if known is None:
-        study.set_user_attr(SETTINGS, dict(settings))
+        study.set_user_attr(SETTINGS, {**settings, **({DATA: data.facts()} if data is not None else {})})
         return study
+    if changes := data_changes(known.get(DATA), data):
+        problem = f"are not those of the study {name!r}: {changes}"
+        raise UserError("data", problem, fix="Restore the data, or name another folder with --out.")
     for key, value in settings.items():
         if known.get(key) != value:
             problem = f"differs from that of the study {name!r}: {_short(value)} now, {_short(known.get(key))} there"

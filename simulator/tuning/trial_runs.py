@@ -43,6 +43,7 @@ class Task:
         every: rounds between reports.
         threads: of each process that plays trials.
         engine: the name of the engine's choice that trials of one shape share, such as those of all learning rates.
+        data: the digest of the data files of the tuned scenario; empty for data without files.
     """
 
     scenarios: tuple[Scenario, ...]
@@ -51,6 +52,7 @@ class Task:
     every: int
     threads: int
     engine: str
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,9 @@ def study_folder(path: Path) -> StudyFolder:
     return StudyFolder(path)
 
 
-def key_of(scenario: Scenario) -> str:
-    """Return the identity of a run: that of the same run of a study."""
-    return Arm("", {}, scenario).key(scenario.run.seed)
+def key_of(scenario: Scenario, data: str) -> str:
+    """Return the identity of a run: that of the same run of a study, whose data files have the digest `data`."""
+    return Arm("", {}, scenario, data=data).key(scenario.run.seed)
 
 
 def play(task: Task, report: Report, stop_asked: Callable[[], bool]) -> Played:
@@ -98,10 +100,10 @@ def play(task: Task, report: Report, stop_asked: Callable[[], bool]) -> Played:
     measure, results, folder = measure_of(task.measure), list[SeedResult](), StudyFolder(task.folder)
     for number, scenario in enumerate(task.scenarios):
         watch = _Watch(task, number * scenario.run.rounds, report, stop_asked)
-        key = key_of(scenario)
+        key = key_of(scenario, task.data)
         group = engine_group(scenario)
         _copy_plan(folder, task.engine, group)
-        if not _is_played(folder, Job(key, to_toml(scenario), scenario.notices, task.threads), watch):
+        if not _is_played(folder, Job(key, to_toml(scenario), scenario.notices, task.threads, data=task.data), watch):
             return Played(tuple(results), is_whole=False)
         _copy_plan(folder, group, task.engine)
         run = read_run(folder.run(key))

@@ -15,6 +15,7 @@ from typing import Any
 from clients.core.errors import UserError, require
 from server.record.files import folder_name, whole_file, writing
 from server.record.recorder import sole_writer
+from simulator.scenario.data_files import data_files
 from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario, to_toml
 from simulator.tuning.findings import TrialRow, Tuned, found
 from simulator.tuning.measures import measure_of
@@ -164,8 +165,10 @@ def tune_in(
     queue = _queue(options, parameters, scenario)
     trials = min(options.trials, len(queue)) if options.sampler == "grid" else options.trials
     rounds, every = scenario.run.rounds, reports_every(scenario.run.rounds)
+    data = data_files(scenario)
+    digest = data.digest if data is not None else ""
     settings = {
-        "scenario": key_of(replace(scenario, run=replace(scenario.run, seed=0))),
+        "scenario": key_of(replace(scenario, run=replace(scenario.run, seed=0)), digest),
         "parameters": [str(parameter) for parameter in parameters],
         "seeds": list(seeds),
         "measure": options.measure,
@@ -177,7 +180,7 @@ def tune_in(
         owner = _owner(folder)
         name = options.study_name or folder.resolve().name
         with quietly():
-            optuna_study = open_study(folder, options.storage, name, direction, settings)
+            optuna_study = open_study(folder, options.storage, name, direction, settings, data)
         optuna_study.pruner = pruner_of(options.pruner, rounds, every, len(seeds))
         write_text(folder / SCENARIO, to_toml(scenario))
 
@@ -195,7 +198,7 @@ def tune_in(
 
         search = Search(optuna_study, scenario, parameters, trials, options.sampler, options.sampler_seed, owner, queue)
         search.recover()
-        players = Players(search, seeds, home, options.measure, every, tell, stop_asked)
+        players = Players(search, seeds, home, options.measure, every, tell, stop_asked, digest)
         try:
             players.play_here() if options.processes == 1 else players.play_in(options.processes)
         finally:

@@ -54,7 +54,7 @@ def start_ranks(
 
 @dataclass(frozen=True)
 class Follower:
-    """A worker that has joined: `welcome` is what rank 0 said."""
+    """A worker that has joined: `welcome` is rank 0's message."""
 
     spoke: Spoke
     welcome: Mapping[str, Any]

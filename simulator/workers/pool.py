@@ -194,7 +194,7 @@ class WorkerPool:
                 self._lose(arrival.rank, 0)
 
     def _ended_process(self, pending: Mapping[int, tuple[int, list[int]]]) -> int | None:
-        """Return a worker with a job whose process has ended, should its connection not have told."""
+        """Return a worker with a job whose process has ended; its connection may still be open."""
         for rank in pending:
             if rank in self._processes and (how := exit_of(self._processes[rank])) is not None:
                 self._exits[rank] = how

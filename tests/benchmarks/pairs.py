@@ -1,46 +1,36 @@
-"""The effect of each fault of the built-in scenarios: each is compared with its clean scenario over the same seeds.
+"""The effect of each fault of the built-in scenarios: the study `what-faults-do`, as the table of its docs page.
 
     make pairs
-    PYTHONPATH=tests/support python tests/benchmarks/pairs.py [--seeds N] [--only NAME ...] [--processes N]
+    PYTHONPATH=tests/support python tests/benchmarks/pairs.py [--seeds N] [--study FOLDER] [--processes N]
 
 Every run uses its full budget of rounds, so that scores are of equally long runs. The engine is fixed, so that the same
-seed gives the same numbers. Writes tests/benchmarks/pairs.json and the table of docs/what-faults-do.md between its two
-marks; with --only, it replaces only the rows that were run.
+seed gives the same numbers. Writes the table of docs/what-faults-do.md between its two marks. The runs stay in the
+study's folder; --study goes on with one, such as after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
-import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from report import table
-from scenario_pairs import CLEAN, differing, pairs
-from scipy import stats
+from scenario_pairs import CLEAN, differing
 
 import fedscape as fs
+from dashboards.statistics.paired import student_interval
+from simulator.cli.study.console import StudyConsole
+from simulator.cli.study.interrupting import two_step_interrupt
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 BEGIN, END = "<!-- pairs: written by make pairs -->", "<!-- end of pairs -->"
-FIXED = (
-    "engine.kind=stacked",
-    "engine.tile=20",
-    "engine.threads=1",
-    "engine.workers=1",
-    "engine.compile=never",
-    "convergence.stop=never",
-    "evaluation.baselines=false",
-    "evaluation.federated_every=0",
-)
+FIXED = {"engine.kind": "stacked", "engine.tile": 20, "engine.threads": 1, "engine.workers": 1,
+         "engine.compile": "never"}  # fmt: skip
 HEADS = (
     "scenario: what was done",
     "changed",
@@ -52,13 +42,11 @@ HEADS = (
 Found = Mapping[str, Any]
 
 
-def measure(name: str, seed: int) -> dict[str, Any]:
-    """Run a scenario to its budget and return the numbers for the table."""
-    scenario = fs.load_scenario(name, sets=FIXED, seed=seed)
-    assert scenario.convergence.target is not None, f"{name} has no target"
-    began = time.perf_counter()
-    run = fs.simulate(scenario, record=False)
-    lines = run.rounds.lines[1:]
+def measure(run: fs.Record) -> dict[str, Any]:
+    """Return the numbers of a run for the table."""
+    scenario, outcome, lines = run.scenario, run.outcome, run.rounds.lines[1:]
+    assert outcome is not None, f"{run.path} is not over"
+    assert scenario.convergence.target is not None, f"{scenario.name} has no target"
     score = scenario.convergence.target.metric.replace("validation", "test")
     drift = [line["client_drift"]["mean"] for line in lines if line.get("client_drift")]
     done = {"faults": "changed", "concept_drift": "level"}
@@ -67,19 +55,14 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         for section, key in done.items()
     }
     return {
-        "outcome": run.verdict.outcome,
+        "outcome": outcome["outcome"],
         "budget": scenario.run.rounds,
-        "rounds": (run.outcome["to_target"] or {}).get("rounds"),
+        "rounds": (outcome["to_target"] or {}).get("rounds"),
         "drift": float(np.mean(drift)),
         "score_name": score,
-        "score": run.outcome[score],
+        "score": outcome[score],
         **means,
-        "seconds": time.perf_counter() - began,
     }
-
-
-def _job(job: tuple[str, int]) -> tuple[str, int, dict[str, Any]]:
-    return *job, measure(*job)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -89,9 +72,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
         >>> interval([1.0, 1.0, 1.0])
         (1.0, 1.0, 1.0)
     """
-    v = np.asarray(values, np.float64)
-    mean, half = float(v.mean()), float(stats.t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / math.sqrt(len(v)))
-    return mean, mean - half, mean + half
+    mean = float(np.mean(values))
+    return mean, *(student_interval(np.asarray(values, np.float64)) or (mean, mean))
 
 
 def _rounds(runs: Sequence[Found]) -> str:
@@ -106,9 +88,9 @@ def spent(run: Found) -> int:
     return int(run["budget"] if run["rounds"] is None else run["rounds"])
 
 
-def row(clean: str, twin: str, results: Mapping[str, Mapping[str, Found]]) -> list[str]:
+def row(clean: str, twin: str, results: Mapping[str, Mapping[int, Found]]) -> list[str]:
     """Return a row of the table."""
-    seeds = sorted(set(results[clean]) & set(results[twin]), key=int)
+    seeds = sorted(set(results[clean]) & set(results[twin]))
     before, after = [results[clean][s] for s in seeds], [results[twin][s] for s in seeds]
     cells = [f"`{twin}`: {difference(clean, twin)}", realised(after), f"{_rounds(before)} → {_rounds(after)}"]
     late = interval([spent(b) - spent(a) for a, b in zip(before, after, strict=True)])
@@ -157,16 +139,16 @@ def _setting(key: str, value: Any) -> str:
     return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
 
 
-def markdown(results: Mapping[str, Mapping[str, Found]]) -> str:
-    """Return the table of every pair that was run."""
-    rows = [row(clean, twin, results) for twin, clean in _ordered() if clean in results and twin in results]
-    return table(HEADS, rows)
-
-
-def _ordered() -> list[tuple[str, str]]:
-    """Return (twin, clean) in the order of the docs: traffic first, digits last."""
+def markdown(study: fs.Study) -> str:
+    """Return the table of the pairs that the study compares: traffic first, digits last."""
+    scenarios = {arm.name: arm.scenario.name for arm in study.plan.arms}
+    results: dict[str, dict[int, Found]] = {name: {} for name in scenarios.values()}
+    for arm, seed in study.runs:
+        results[scenarios[arm]][seed] = measure(study.runs[arm, seed])
     rank = {name: i for i, name in enumerate(CLEAN)}
-    return sorted(pairs().items(), key=lambda pair: (rank.get(pair[1], len(CLEAN)), pair[0]))
+    compared = [(scenarios[clean], scenarios[twin]) for clean, twin in study.plan.pairs]
+    compared.sort(key=lambda pair: (rank.get(pair[0], len(CLEAN)), pair[1]))
+    return table(HEADS, [row(clean, twin, results) for clean, twin in compared])
 
 
 def write_between(path: Path, text: str) -> None:
@@ -179,33 +161,29 @@ def write_between(path: Path, text: str) -> None:
 
 
 def main() -> int:
-    """Run the pairs and write the table."""
+    """Play the study, or go on with it, and write the table."""
     parser = argparse.ArgumentParser(description="What each fault of the built-in scenarios did, over paired seeds.")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="seeds 0 to N - 1; at least 2")
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="twins, such as city-bridge-noise")
-    parser.add_argument("--processes", type=int, default=2, metavar="N")
-    parser.add_argument("--no-write", action="store_true", help="print only")
+    parser.add_argument("--study", type=Path, metavar="FOLDER", help="the study's folder, new or to go on with")
+    parser.add_argument("--processes", type=int, metavar="N", help="runs at once; one a processor by default")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of every run, for a quick look; writes no page")
     options = parser.parse_args()
-    known = pairs()
-    unknown = [name for name in options.only if name not in known]
-    if unknown or options.seeds < 2:
-        parser.error(f"no such twin: {', '.join(unknown)}" if unknown else "--seeds must be at least 2")
-    chosen = {t: c for t, c in known.items() if not options.only or t in options.only}
-    names = list(dict.fromkeys([*chosen.values(), *chosen]))
-    stored = HERE / "pairs.json"
-    results = json.loads(stored.read_text())["runs"] if options.only and stored.exists() else {}
-    results |= {name: {} for name in names}
-    began = time.perf_counter()
-    jobs = [(name, seed) for name in names for seed in range(options.seeds)]
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        for done, (name, seed, found) in enumerate(pool.map(_job, jobs), 1):
-            results[name][str(seed)] = found
-            if seed == options.seeds - 1:
-                print(f"{done}/{len(jobs)} {name}, {time.perf_counter() - began:.0f} s", flush=True)
-    text = markdown(results)
+    if options.seeds < 2:
+        parser.error("--seeds must be at least 2")
+    changes = FIXED | ({} if options.rounds is None else {"run.rounds": options.rounds})
+    console = StudyConsole(sys.stdout)
+    try:
+        with two_step_interrupt() as stop_asked:
+            study = fs.study("what-faults-do", seeds=options.seeds, set=changes, out=options.study,
+                             processes=options.processes, observer=console, stop_asked=stop_asked)  # fmt: skip
+    finally:
+        console.close()
+    if not study.complete or study.failures:
+        print(f"not all runs have ended; go on with --study {study.path}")
+        return 1
+    text = markdown(study)
     print(text)
-    if not options.no_write:
-        stored.write_text(json.dumps({"runs": results}, indent=1) + "\n")
+    if options.rounds is None:
         write_between(ROOT / "docs" / "what-faults-do.md", text)
     return 0
 

@@ -142,10 +142,8 @@ def test_ragged_sizes_have_the_total_work_of_equal_ones(module):
 @pytest.mark.parametrize(
     ("command", "keys"),
     [
-        (("ours.py", "user", "logreg", "2", "engine.kind=stacked"), {"seconds": 2}),
-        (("ours.py", "user", "gru", "1", "1.0", "engine.kind=stacked"), {"seconds": 1}),
+        (("ours.py", "user", "gru", "2", "1.0", "engine.kind=stacked"), {"seconds": 2}),
         (("ours.py", "observing", "logreg", "2", "engine.kind=stacked"), {"observed": 2, "bare": 2}),
-        (("peers/plain_loop.py", "logreg", "1", "1"), {"seconds": 1}),
         (("growth.py", "1000", "10", "3", "algorithm.kind=scaffold"), {"seconds": 2}),
     ],
 )
@@ -164,7 +162,7 @@ def test_command_measures_one_part_and_writes_nothing_when_quick():
     done = subprocess.run([*command, "--peers", "none"], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "FedJAX is not installed (make bench-peers)" in done.stdout
-    assert "| logreg" in done.stdout
+    assert re.search(r"\| logreg( ⚠)? \| [0-9.]+ m?s \| [0-9.]+x", done.stdout), "ours and the plain loop were timed"
     assert (BENCHMARKS / "results.json").read_bytes() == before
 
 

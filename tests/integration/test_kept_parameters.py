@@ -97,7 +97,7 @@ def test_resumed_run_drops_parameters_that_it_plays_again(tmp_path: Path) -> Non
         simulate(scenario, out=folder, observers=[Breaking(7)])
     assert fs.open_run(folder).kept_rounds == [0, 2, 4, 6]
     before = fs.open_run(folder).parameters(6)
-    RunFolder(folder).parameters.file(4).unlink()
+    RunFolder(folder).parameters.entry(4).unlink()
     resume(folder)
     record = fs.open_run(folder)
     assert record.kept_rounds == [0, 2, 4, 6, 8]

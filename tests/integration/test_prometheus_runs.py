@@ -201,5 +201,6 @@ def test_command_sends_to_all_sinks_at_once(server: PrometheusServer, tmp_path: 
     printed = capsys.readouterr()
     assert "/metrics is served while the run lasts" in printed.err
     assert "not sent" not in printed.out
+    assert "refused" not in printed.out
     assert numbers(server.stored(run_id(folder))) == expected(folder)
     assert list((tmp_path / "tb" / run_id(folder)).glob("events.out.tfevents.*"))

@@ -31,9 +31,9 @@ ALGORITHMS = {
     "local buffers": ("model.norm=batch", "local.buffers=local", "local.drop_last=true", "partition.min_size=16"),
 }
 FORKS = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
-CLIENTS, COHORT, HIDDEN, ROUNDS = 100_000, 100, 400, 40
+CLIENTS, COHORT, HIDDEN, ROUNDS = 100_000, 100, 400, 20
 STATES = (ROUNDS - 2) * COHORT * HIDDEN * (60 + 1 + 10) * 4
-"""Bytes by which the client states grow after round 2, at least: 432 MB."""
+"""Bytes by which the client states grow after round 2, at least: 204 MB."""
 
 
 def many() -> Scenario:

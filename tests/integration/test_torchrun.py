@@ -126,3 +126,23 @@ def test_mistake_ends_all_processes_of_torchrun(tmp_path, more, says):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode != 0
     assert says in ended.stderr + ended.stdout
+
+
+def test_ranks_with_other_data_in_a_file_of_the_same_name_are_refused(tmp_path):
+    for rank, word in enumerate("ab"):
+        (tmp_path / str(rank)).mkdir()
+        (tmp_path / str(rank) / "rows.csv").write_text("x,y\n" + "".join(f"{k},{word}\n{k},c\n" for k in range(40)))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, fedscape as fs\n"
+        f"os.chdir(os.path.join({str(tmp_path)!r}, os.environ['RANK']))\n"
+        "table = {'data': {'kind': 'table', 'path': 'rows.csv', 'task': 'classification', 'target': 'y'},\n"
+        "         'partition': {'kind': 'iid', 'clients': 4}, 'model': {'kind': 'softmax'},\n"
+        "         'engine': {'kind': 'stacked', 'tile': 4, 'compile': 'never'}, 'run': {'rounds': 2}}\n"
+        "try:\n"
+        "    fs.simulate(table, record=False)\n"
+        "except Exception as error:\n"
+        "    print('refused:', error, flush=True)\n"
+    )
+    (printed,) = torchrun(str(script), each=2)
+    assert "refused: data.path: rows.csv holds other data on rank 1 of torchrun than on rank 0" in printed

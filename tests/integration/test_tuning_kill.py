@@ -15,7 +15,7 @@ from run_folders import DIGITS
 from waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-SETS = (*DIGITS[:-1], "run.rounds=30", "run.checkpoint_rounds=2", "evaluation.federated_every=0")
+SETS = (*DIGITS[:-1], "run.rounds=20", "run.checkpoint_rounds=2", "evaluation.federated_every=0")
 
 
 def start(out: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -40,7 +40,7 @@ def rounds(out: Path) -> int:
 def test_killed_tuning_ends_with_the_trials_of_an_uninterrupted_one(tmp_path: Path) -> None:
     assert start(tmp_path / "whole").wait(600) == 0
     killed = tmp_path / "killed"
-    for wanted in (10, 75, 150):
+    for wanted in (10, 90):
         process = start(killed)
         eventually(lambda wanted=wanted: rounds(killed) >= wanted, seconds=300)
         os.killpg(process.pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from flower_processes import PATIENCE, processes_naming
@@ -88,12 +89,15 @@ class HandFederation:
         self, node: int, clients: str, states: Path | None = None, more: Mapping[str, str] | None = None
     ) -> None:
         """Start SuperNode `node` with its key; it holds some clients and keeps their states in a folder."""
+        config = {"name": f"node-{node}", "clients": clients, "files": "/"}
+        self.start_configured(node, config | ({} if states is None else {"states": str(states)}), more)
+
+    def start_configured(self, node: int, config: Mapping[str, Any], more: Mapping[str, str] | None = None) -> None:
+        """Start SuperNode `node` with its key and a node config; states are in the federation's folder by default."""
         (port,) = free_ports(1)
-        config = self.folder / f"node-{node}.toml"
-        config.write_text(tomli_w.dumps({
-            "name": f"node-{node}", "clients": clients, "files": "/", "states": str(states or self.folder / "states"),
-        }))  # fmt: skip
-        self.start(f"supernode-{node}", supernode_command(node, port, self.port, self.certs, config), more)
+        file = self.folder / f"node-{node}.toml"
+        file.write_text(tomli_w.dumps({"states": str(self.folder / "states"), **config}))
+        self.start(f"supernode-{node}", supernode_command(node, port, self.port, self.certs, file), more)
 
     def wait_for_nodes(self, *nodes: int) -> None:
         """Wait until the SuperLink has admitted these SuperNodes."""

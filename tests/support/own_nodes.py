@@ -6,32 +6,19 @@ another `simulator.apps` first, which wraps the real one's ClientApp (`hostile_a
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+from flower_processes import PATIENCE
+from hand_federation import federation_by_hand
 from hostile_app import DEEDS
 from waiting import eventually
 
 import simulator
 from server.record.records import RunFolder
-from simulator.federate.certs import make_certs
-from simulator.federate.dealing import LOOPBACK, free_ports
-from simulator.federate.processes import Processes
-from simulator.federate.workspace import (
-    CONNECTION,
-    environment,
-    superlink_command,
-    supernode_command,
-    write_app,
-    write_home,
-)
 
-_PATIENCE = 400.0
 _REAL = Path(simulator.__file__).parent
 _PACKAGE = f"__path__.append({str(_REAL)!r})\n"
 _APPS = f"""
@@ -64,38 +51,21 @@ def run_on_own_nodes(
         scenario: the scenario's text.
         nodes: the node config of each SuperNode, and what its environment has besides.
     """
-    certs = make_certs(folder / "certs", nodes=len(nodes))
-    port, *ports = free_ports(len(nodes) + 1)
-    env, record = environment(write_home(folder, port, certs)), RunFolder(folder / "run")
+    folder.mkdir(exist_ok=True)
     (folder / "scenario.toml").write_text(scenario)
-    (folder / "run-config.toml").write_text(
-        tomli_w.dumps({"scenario": str(folder / "scenario.toml"), "out": str(record.path)})
-    )
-    register = [["supernode", "register", str(certs.node_public(n)), CONNECTION] for n in range(len(nodes))]
-    submit = ["run", str(write_app(folder)), CONNECTION, "--run-config", str(folder / "run-config.toml")]
-    results = folder / "results.jsonl"
-    orders = {"address": [LOOPBACK, port], "commands": [*register, submit], "results": str(results)}
-    (folder / "commands.json").write_text(json.dumps(orders))
-    with Processes("flwr-serverapp") as processes:
+    record = RunFolder(folder / "run")
+    with federation_by_hand(folder, len(nodes)) as made:
 
-        def start(name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> None:
-            processes.start(name, command, env={**env, **(more or {})}, log=folder / f"{name}.log")
-
-        def goes_on() -> bool:
-            processes.poll(0.0)
-            failed = [f"{name} {end.words}" for name, end in processes.ended.items() if end.code or name != "flwr"]
+        def over() -> bool:
+            made.processes.poll(0.0)
+            failed = [f"{name} {end.words}" for name, end in made.processes.ended.items()]
             assert not failed, failed
-            return True
+            return record.read_outcome() is not None
 
-        def registered() -> bool:
-            return goes_on() and results.exists() and results.read_bytes().count(b"\n") >= len(nodes)
-
-        start("superlink", superlink_command(port, certs))
-        start("flwr", [sys.executable, "-m", "simulator.federate.flower_commands", str(folder / "commands.json")])
-        eventually(registered, seconds=_PATIENCE)
+        for n in range(len(nodes)):
+            made.register(n)
+        made.submit(scenario=str(folder / "scenario.toml"), out=str(record.path))
         for n, (config, more) in enumerate(nodes):
-            file = folder / f"node-{n}.toml"
-            file.write_text(tomli_w.dumps({**config, "states": str(folder / "states")}))
-            start(f"supernode-{n}", supernode_command(n, ports[n], port, certs, file), more)
-        eventually(lambda: goes_on() and record.read_outcome() is not None, seconds=_PATIENCE)
+            made.start_configured(n, config, more)
+        eventually(over, seconds=PATIENCE)
     return record

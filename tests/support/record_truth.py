@@ -131,6 +131,8 @@ class Truth:
         if metric == "run_info":
             keys = ("scenario", "algorithm", "version", "model", "engine", "data")
             words = {key: f[key] for key in keys} | {"seed": str(f["seed"])}
+            study = f.get("study") or {}
+            words |= {"study": study.get("name") or "", "arm": study.get("arm") or ""}
             return {labels(**words, partition=(f.get("data_facts") or {}).get("partition") or ""): 1.0}
         if metric == "engine_info":
             plan = f.get("engine_plan") or {}

@@ -17,7 +17,7 @@ import numpy as np
 from clients.core.arrays import I64, Array
 from clients.core.checks import check_finite
 from clients.core.errors import DataError
-from clients.core.file_paths import find_files
+from clients.tables.finding import leaf_paths
 
 PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 """Endings of texts that are names of pictures, which are not in the file."""
@@ -56,12 +56,8 @@ def leaf_parts(path: str) -> tuple[LeafExamples, LeafExamples | None]:
     Raises:
         DataError: naming the file and the user at fault.
     """
-    train = Path(path).expanduser() / "train"
-    if not train.is_dir():
-        return read_leaf(find_files(path, "path", (".json",)).files), None
-    test = train.parent / "test"
-    trained = read_leaf(find_files(str(train), "path", (".json",)).files)
-    return trained, read_leaf(find_files(str(test), "path", (".json",)).files) if test.is_dir() else None
+    train, test = leaf_paths(path)
+    return read_leaf(train), None if test is None else read_leaf(test)
 
 
 def read_leaf(files: Sequence[Path]) -> LeafExamples:

@@ -12,7 +12,8 @@ from clients.core.arrays import I64, Array, Bool
 from clients.core.errors import DataError, PartitionError, listed, unknown_name
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.tables.columns import keep_clients
-from clients.tables.files import find_tables, read_frames
+from clients.tables.files import read_frames
+from clients.tables.finding import find_tables
 from clients.tables.names import file_names
 from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.rows.columns import read_features, roles_of

@@ -163,9 +163,11 @@ RUN = table(
     | {
         "engine_plan": maybe(_PLAN),
         "data_facts": maybe(table({})),
+        "data_files": maybe(table({"digest": text}, {"path": text, "files": table_of(text)})),
         "foreseen_seconds": maybe(_NUMBERS),
         "certificate": maybe(table_of(text)),
         "branch": maybe(_BRANCH),
+        "study": maybe(table({"name": text, "arm": text})),
     },
 )
 """The facts of a run's start, in environment.json."""

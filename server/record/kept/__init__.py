@@ -1,4 +1,4 @@
-"""What a run keeps of earlier rounds: whole checkpoints.
+"""What a run keeps of earlier rounds: parameters and whole checkpoints.
 
 It imports server.record.
 """

@@ -8,7 +8,6 @@ states that did not change between two kept checkpoints lie on the disk once.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -16,13 +15,12 @@ from pathlib import Path
 from clients.core.errors import RunFolderError, UserError, listed
 from server.record.checked.regular_files import is_link
 from server.record.checkpoint import MANIFEST, Checkpoint, CheckpointStore
-from server.record.files import reading, sync_folder, writing
-from server.record.kept_parameters import left_to_the_record
+from server.record.files import sync_folder, temporary, writing
+from server.record.kept.parameters import left_to_the_record
+from server.record.kept.round_entries import RoundEntries
 
-_OURS = re.compile(r"round-(\d{8,})")
 
-
-class CheckpointFolder:
+class CheckpointFolder(RoundEntries):
     """The kept checkpoints of one run.
 
     Args:
@@ -41,16 +39,7 @@ class CheckpointFolder:
         ([3], tensor([1., 1.]))
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def rounds(self) -> list[int]:
-        """Return the rounds whose checkpoints are there, in order."""
-        if not self.path.is_dir():
-            return []
-        with reading(self.path):
-            found = [_OURS.fullmatch(folder.name) for folder in self.path.iterdir() if folder.is_dir()]
-        return sorted(int(match[1]) for match in found if match is not None)
+    folders = True
 
     def has_room(self, size: int, model: int) -> bool:
         """Return whether the disk has room for a checkpoint, beside what is left to the record.
@@ -70,10 +59,10 @@ class CheckpointFolder:
         """
         kept = store.last_round
         assert kept is not None, "a store with a checkpoint"
-        folder = self.folder(kept)
+        folder = self.entry(kept)
         if folder.exists():
             return
-        unfinished = folder.with_name(f".{folder.name}.tmp")
+        unfinished = temporary(folder)
         with writing(self.path):
             self.path.mkdir(exist_ok=True)
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -92,7 +81,7 @@ class CheckpointFolder:
             UserError: none of this round was kept.
             RunFolderError: it is damaged.
         """
-        folder = self.folder(round_index)
+        folder = self.entry(round_index)
         if not folder.is_dir():
             rounds = listed(map(str, self.rounds()), 12) or "none"
             raise UserError("round", f"{round_index} has no kept checkpoint", fix=f"Rounds that have one: {rounds}.")
@@ -103,26 +92,6 @@ class CheckpointFolder:
         if found is None or found.round_index != round_index:
             raise RunFolderError(str(folder), f"is damaged: it is not the checkpoint of round {round_index}")
         return found
-
-    def truncate(self, last_round: int) -> None:
-        """Remove the checkpoints of rounds after `last_round`, which are played again, and unfinished ones.
-
-        Raises:
-            RunFolderError: the system refused.
-        """
-        for round_index in self.rounds():
-            if round_index > last_round:
-                with writing(self.path):
-                    gone = self.folder(round_index)
-                    unfinished = gone.with_name(f".{gone.name}.tmp")
-                    gone.rename(unfinished)  # a kill leaves no half of a checkpoint under its name
-                    shutil.rmtree(unfinished)
-        for rest in self.path.glob(".*.tmp"):
-            shutil.rmtree(rest, ignore_errors=True)
-
-    def folder(self, round_index: int) -> Path:
-        """Return the folder of a round."""
-        return self.path / f"round-{round_index:08d}"
 
 
 def _link(file: Path, name: Path) -> None:

@@ -140,7 +140,12 @@ class StudyConsole:
         self._print(f"  by {measure.spoken}:")
         ranking = done.ranking()
         width = max(len(name) for name in ranking["arm"])
+        groups = {name: number for number, group in enumerate(done.plan.groups) for name in group}
+        group = 0
         for row in ranking.to_dict("records"):
+            if groups[row["arm"]] != group:  # arms of the next one are not compared with those before
+                group = groups[row["arm"]]
+                self._print("")
             value = measure.shown(row["median"]) if is_number(row["median"]) else "missed" if row["missed"] else "–"
             missed = f", {row['missed']} missed" if row["missed"] else ""
             self._print(f"  {row['arm']:<{width}}   median {value} of {count(row['runs'], 'run')}{missed}")
@@ -162,7 +167,7 @@ class StudyConsole:
         """Return the ranking so far, by the mean of the seeds that each arm has."""
         plan = self._plan
         measure = plan.measure(state.rows) if plan is not None else None
-        if plan is None or measure is None or len(plan.arms) < 2:
+        if plan is None or measure is None or len(plan.arms) < 2 or len(plan.groups) > 1:
             return []
         means = []
         for arm in plan.arms:

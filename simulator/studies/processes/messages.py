@@ -17,6 +17,9 @@ class Job:
         notices: what was dropped or replaced when the scenario was loaded.
         threads: of each process of the study.
         looks: whether the parts of the run are digested, to show what arms share.
+        data: the digest of its data files, which is part of its identity; empty for data without files.
+        study: the study's name, for the run's record.
+        arm: the arm's name; empty for a run of no arm, such as a tuning's.
     """
 
     key: str
@@ -24,6 +27,9 @@ class Job:
     notices: tuple[str, ...] = ()
     threads: int = 1
     looks: bool = False
+    data: str = ""
+    study: str = ""
+    arm: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -24,6 +24,7 @@ from record_truth import Truth, Values
 
 from clients.core.population import Population
 from clients.sources.custom import custom_population
+from dashboards.grafana import promql
 from dashboards.grafana.build import DASHBOARDS, FOLDER
 from dashboards.grafana.promql import ROUND_0
 from dashboards.prometheus import Role, running, runs
@@ -83,7 +84,13 @@ def in_a_city(folder: Path, copy: Path) -> None:
     shutil.copytree(folder, copy)
     rewrite(
         copy / "environment.json",
-        lambda facts: facts | {"run": facts["run"] | {"run_id": facts["run"]["run_id"] + "-city"}},
+        lambda facts: (
+            facts
+            | {
+                "run": facts["run"]
+                | {"run_id": facts["run"]["run_id"] + "-city", "study": {"name": "study", "arm": "city"}}
+            }
+        ),
     )
     rewrite(copy / "rounds.jsonl", lambda line: line | city_of(line["round"]))
 
@@ -181,6 +188,15 @@ def test_query_returns_the_values_of_the_record(database, truths, target):
             assert equal(found[r], wanted), f"round {r} of {expr}"
         anything = anything or any(found.values())
     assert anything, "the query returns nothing for every run"
+
+
+def test_arm_of_a_study_is_a_group_of_its_own(database, truths):
+    """Two runs of one scenario, algorithm and seed are two groups, since one of them is of an arm."""
+    loss, info = promql.runs("loss", split="validation"), promql.runs("run_info")
+    (expr,) = filled(promql.over_seeds(0.5, loss, info), truths)
+    groups = [key for key in given(database, {}, expr, 5)[5] if ("scenario", "digits-label-skew") in key]
+    arms = [dict(key).get("arm") for key in groups if ("algorithm", "fedavg") in key]
+    assert sorted(arms, key=str) == [None, "city"]
 
 
 @pytest.mark.parametrize("name", RUNS_MODELS)

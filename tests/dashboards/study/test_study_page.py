@@ -60,6 +60,17 @@ def test_answer_of_many_arms_names_the_first_and_its_runs(tmp_path: Path) -> Non
     assert "3 more comparisons are in the table of differences." in view["notes"]
 
 
+def test_answer_of_groups_counts_the_pairs_that_differ(tmp_path: Path) -> None:
+    rows = made_rows(kinds=("fedavg", "fedprox", "scaffold", "fednova"), rates=(0.05,), misses=False)
+    pairs = [["fedavg", "scaffold"], ["fedprox", "fednova"]]
+    groups = [["fedavg", "scaffold"], ["fedprox", "fednova"]]
+    view = view_of(tmp_path, rows, pairs=pairs, groups=groups)
+    assert view["words"][0] == "2 of 2 pairs of arms differ in rounds to the target."
+    assert view["grouped"]
+    assert not any("is first of" in words for words in view["words"])
+    assert {(one["first"], one["second"]) for one in view["others"]} == {(0, 2), (1, 3)}
+
+
 def test_answer_of_one_arm_is_its_estimate(tmp_path: Path) -> None:
     rows = [row_of("fedavg", seed, {"algorithm.kind": "fedavg"}, 10 + seed, 0.9) for seed in range(3)]
     assert view_of(tmp_path / "s", rows)["words"][0].startswith("fedavg: rounds to the target, mean 11 (8.5")

@@ -36,6 +36,19 @@ def needing(arm: str, *rounds: int | None) -> list[Row]:
 # The table
 
 
+def test_groups_of_arms_are_ranked_each_by_itself() -> None:
+    rows = [*needing("clean", 9, 9), *needing("other", 2, 2), *needing("faulty", 8, 8), *needing("worse", 3, 3)]
+    groups = [["clean", "faulty"], ["other", "worse"]]
+    pairs = [["clean", "faulty"], ["other", "worse"]]
+    study = study_of(rows, **made_facts(rows, pairs=pairs, groups=groups))
+    (first, *_) = rankings(study)
+    assert [study.arms[row["arm"]] for row in first["rows"]] == ["faulty", "clean", "other", "worse"]
+    assert tradeoff_view(study) == [], "no front leads through arms with other data"
+    alone = study_of(rows, **made_facts(rows))
+    (first, *_) = rankings(alone)
+    assert [alone.arms[row["arm"]] for row in first["rows"]] == ["other", "worse", "faulty", "clean"]
+
+
 def test_study_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = made_rows(seeds=2)
     found = read_study_data(write_study(tmp_path / "s", rows, made_facts(rows), records=False))

@@ -47,9 +47,9 @@ def test_checkpoint_is_kept_once(kept: CheckpointFolder) -> None:
     store = CheckpointStore(kept.path.parent / "checkpoint")
     store.load()
     kept.keep(store)
-    before = (kept.folder(9) / "manifest.json").stat().st_mtime_ns
+    before = (kept.entry(9) / "manifest.json").stat().st_mtime_ns
     kept.keep(store)
-    assert (kept.folder(9) / "manifest.json").stat().st_mtime_ns == before
+    assert (kept.entry(9) / "manifest.json").stat().st_mtime_ns == before
 
 
 def test_file_system_without_links_gets_copies(kept: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_file_system_without_links_gets_copies(kept: CheckpointFolder, monkeypat
     store.load()
     kept.keep(store)
     assert kept.read(9).tensors["parameters"].tolist() == [9.0] * 3
-    assert all(file.stat().st_nlink == 1 for file in kept.folder(9).iterdir())
+    assert all(file.stat().st_nlink == 1 for file in kept.entry(9).iterdir())
 
 
 def test_truncation_removes_later_rounds_and_unfinished_folders(kept: CheckpointFolder) -> None:
@@ -72,8 +72,19 @@ def test_truncation_removes_later_rounds_and_unfinished_folders(kept: Checkpoint
     assert kept.read(3).round_index == 3
 
 
+def test_truncation_leaves_what_is_no_checkpoint_and_removes_a_link_alone(
+    kept: CheckpointFolder, tmp_path: Path
+) -> None:
+    kept.entry(6).rename(tmp_path / "elsewhere")
+    kept.entry(6).symlink_to(tmp_path / "elsewhere")
+    kept.entry(8).write_text("a file of the user's")
+    kept.truncate(3)
+    assert sorted(path.name for path in kept.path.iterdir()) == ["round-00000003", "round-00000008"]
+    assert (tmp_path / "elsewhere" / "manifest.json").is_file()
+
+
 def test_damaged_checkpoint_is_refused(kept: CheckpointFolder) -> None:
-    state = next(kept.folder(3).glob("state-*"))
+    state = next(kept.entry(3).glob("state-*"))
     content = bytearray(state.read_bytes())
     content[-1] ^= 1
     state.unlink()
@@ -84,13 +95,13 @@ def test_damaged_checkpoint_is_refused(kept: CheckpointFolder) -> None:
 
 
 def test_checkpoint_under_the_name_of_another_round_is_refused(kept: CheckpointFolder) -> None:
-    kept.folder(6).rename(kept.folder(5))
+    kept.entry(6).rename(kept.entry(5))
     with pytest.raises(RunFolderError, match="it is not the checkpoint of round 5"):
         kept.read(5)
 
 
 def test_linked_folder_is_refused(kept: CheckpointFolder, tmp_path: Path) -> None:
-    kept.folder(6).rename(tmp_path / "elsewhere")
-    kept.folder(6).symlink_to(tmp_path / "elsewhere")
+    kept.entry(6).rename(tmp_path / "elsewhere")
+    kept.entry(6).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RunFolderError, match="is a symbolic link"):
         kept.read(6)

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from clients.core.errors import RunFolderError, UserError
 from server.algorithms.state import ServerState
-from server.record.kept_parameters import SPARE_BYTES, ParameterFolder
-from server.rounds.checkpointer import ParameterKeeper
+from server.record.kept.parameters import SPARE_BYTES, ParameterFolder
+from server.rounds.checkpointer import ParameterSaver
 
 TENSORS = {
     "0.weight": torch.tensor([[1.5, -2.0], [float("nan"), 0.0]]),
@@ -38,12 +38,12 @@ def test_parameters_come_back_to_the_bit(folder: ParameterFolder) -> None:
     for name, tensor in TENSORS.items():
         assert back[name].dtype == tensor.dtype
         assert torch.equal(back[name].nan_to_num(9.0), tensor.nan_to_num(9.0))
-    assert load_file(folder.file(10)).keys() == TENSORS.keys()  # any program that reads safetensors reads it
+    assert load_file(folder.entry(10)).keys() == TENSORS.keys()  # any program that reads safetensors reads it
 
 
 def test_every_flipped_bit_is_found(folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    file, whole = folder.file(3), folder.file(3).read_bytes()
+    file, whole = folder.entry(3), folder.entry(3).read_bytes()
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << (place % 8)
@@ -57,14 +57,14 @@ def test_every_flipped_bit_is_found(folder: ParameterFolder) -> None:
 @pytest.mark.parametrize("size", [0, 7, 100, -1])
 def test_file_that_was_cut_short_is_damaged(size: int, folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    folder.file(3).write_bytes(folder.file(3).read_bytes()[:size])
+    folder.entry(3).write_bytes(folder.entry(3).read_bytes()[:size])
     with pytest.raises(RunFolderError, match=r"round-00000003\.safetensors: is damaged"):
         folder.read(3)
 
 
 def test_file_of_another_round_is_damaged(folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    shutil.copy(folder.file(3), folder.file(4))
+    shutil.copy(folder.entry(3), folder.entry(4))
     with pytest.raises(RunFolderError, match="is damaged"):
         folder.read(4)
 
@@ -111,15 +111,15 @@ def state(round_index: int) -> ServerState:
     return ServerState(round_index, torch.zeros(1), torch.zeros(0))
 
 
-def keeper(folder: ParameterFolder, events: list[dict[str, Any]], every: int = 4) -> ParameterKeeper:
-    return ParameterKeeper(folder, every, lambda state: {"w": torch.full((2,), state.round_index)}, events.append)
+def saver(folder: ParameterFolder, events: list[dict[str, Any]], every: int = 4) -> ParameterSaver:
+    return ParameterSaver(folder, every, lambda state: {"w": torch.full((2,), state.round_index)}, events.append)
 
 
-def test_keeper_keeps_every_few_rounds_and_the_last(folder: ParameterFolder) -> None:
+def test_saver_saves_every_few_rounds_and_the_last(folder: ParameterFolder) -> None:
     events: list[dict[str, Any]] = []
-    keep = keeper(folder, events)
+    saving = saver(folder, events)
     for round_index in range(7):
-        keep.keep(state(round_index), is_last=round_index == 6)
+        saving.save(state(round_index), is_last=round_index == 6)
     assert folder.rounds() == [0, 4, 6]
     assert folder.read(4)["w"].tolist() == [4, 4]
     assert events == []
@@ -129,24 +129,24 @@ def test_first_failure_of_a_row_is_an_event_and_later_rounds_are_tried_again(tmp
     events: list[dict[str, Any]] = []
     (tmp_path / "parameters").write_text("in the way")
     folder = ParameterFolder(tmp_path / "parameters")
-    keep = keeper(folder, events)
+    saving = saver(folder, events)
     for round_index in (0, 4):
-        keep.keep(state(round_index))
+        saving.save(state(round_index))
     assert [(event["round"], event["kind"]) for event in events] == [(0, "parameters_not_kept")]
     start = "parameters are not kept from here on, while this lasts"
     assert events[0]["message"].startswith(f"{start}: {tmp_path / 'parameters'} cannot be written: ")
     (tmp_path / "parameters").unlink()
-    keep.keep(state(8))
+    saving.save(state(8))
     assert folder.rounds() == [8]
     shutil.rmtree(folder.path)
     folder.path.write_text("in the way again")
     for round_index in (12, 16):
-        keep.keep(state(round_index))
+        saving.save(state(round_index))
     assert [event["round"] for event in events] == [0, 12]
 
 
 def test_symbolic_link_is_refused(folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    folder.file(4).symlink_to(folder.file(3))
+    folder.entry(4).symlink_to(folder.entry(3))
     with pytest.raises(RunFolderError, match="symbolic link"):
         folder.read(4)

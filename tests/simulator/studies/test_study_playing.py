@@ -66,6 +66,12 @@ def test_numbers_of_the_table_are_those_of_the_records(played: Study) -> None:
         played.runs["too many", 3]
 
 
+def test_record_of_a_run_names_its_study_and_arm(played: Study) -> None:
+    for arm, seed in played.runs:
+        facts = json.loads((played.runs[arm, seed].path / "environment.json").read_text())["run"]
+        assert facts["study"] == {"name": "digits-label-skew", "arm": arm}
+
+
 def test_failed_run_is_a_row_with_its_error(played: Study) -> None:
     table = played.table()
     errors = table[table["state"] == "failed"]["verdict"]

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scenario_pairs import pairs
 
 from clients.core.errors import ScenarioError
 from simulator.studies.arms import make_arms
 from simulator.studies.factors import factor_values
+from simulator.studies.plan import StudyPlan
 from simulator.studies.reading import Changes, builtin_studies, read_study
 
 SMALL: Mapping[str, Any] = {"scenario": "quadratic-two-clients", "seeds": 2}
@@ -187,8 +189,6 @@ def test_mistake_names_field_value_and_what_is_allowed(table: dict[str, Any], me
 
 
 def test_budget_of_runs_leaves_out_whole_seeds() -> None:
-    from simulator.studies.plan import StudyPlan
-
     table = {**SMALL, "seeds": 5, "factors": {"algorithm.kind": ["fedavg", "scaffold"]}, "budget": {"runs": 7}}
     plan = StudyPlan.of(read_study(table))
     assert plan.seeds == (0, 1, 2)
@@ -226,3 +226,22 @@ def test_identity_of_a_run_is_its_scenario_and_seed_alone() -> None:
         key(faults__a={"kind": "noise"}),
     ]
     assert len({*same, *others}) == 6
+
+
+def test_arms_are_grouped_by_what_they_are_compared_with() -> None:
+    arms = [{"name": "a"}, {"name": "x"}, {"name": "b", "against": "a"}, {"name": "y", "against": "x"},
+            {"name": "c", "against": "b"}, {"name": "alone"}]  # fmt: skip
+    for number, arm in enumerate(arms, 1):
+        arm["run.rounds"] = number  # type: ignore[assignment]
+    plan = StudyPlan.of(read_study({"scenario": "quadratic-two-clients", "arms": arms}))
+    assert plan.groups == [["a", "b", "c"], ["x", "y"], ["alone"]]
+    plan = StudyPlan.of(read_study({"scenario": "quadratic-two-clients", "factors": {"run.rounds": [1, 2]}}))
+    assert plan.groups == [["rounds 1", "rounds 2"]], "arms that name nothing are compared with each other"
+
+
+def test_builtin_study_has_every_pair_of_scenarios() -> None:
+    plan = StudyPlan.of(read_study("what-faults-do"))
+    scenarios = {arm.name: arm.scenario.name for arm in plan.arms}
+    assert {scenarios[second]: scenarios[first] for first, second in plan.pairs} == pairs()
+    assert len(plan.groups) == len({*pairs().values()})
+    assert all(scenarios[group[0]] in pairs().values() for group in plan.groups), "the clean arm is first"

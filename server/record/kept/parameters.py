@@ -7,12 +7,9 @@ the final one. Its metadata have the round and a checksum over names, types, sha
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -20,17 +17,17 @@ from torch import Tensor
 
 from clients.core.errors import RunFolderError, UserError, listed
 from server.record.checked.regular_files import open_regular
-from server.record.files import reading, sync_folder, writing
+from server.record.files import sync_folder, writing
+from server.record.kept.round_entries import RoundEntries
 from server.record.tensor_files import bytes_of, write_tensors
 
 SPARE_BYTES = 64 * 2**20
 """Bytes of the disk that kept parameters leave to the record, beside those of two checkpoints."""
 LARGEST_MODEL = 2**40
 """The most bytes of a file that is read."""
-_OURS = re.compile(r"round-(\d{8,})\.safetensors")
 
 
-class ParameterFolder:
+class ParameterFolder(RoundEntries):
     """The kept parameters of one run.
 
     Args:
@@ -38,6 +35,7 @@ class ParameterFolder:
 
     Example:
         >>> import torch
+        >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     kept = ParameterFolder(Path(folder) / "parameters")
@@ -46,16 +44,7 @@ class ParameterFolder:
         ([10], [1.0, 2.0])
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def rounds(self) -> list[int]:
-        """Return the rounds whose parameters are there, in order."""
-        if not self.path.is_dir():
-            return []
-        with reading(self.path):
-            found = [_OURS.fullmatch(file.name) for file in self.path.iterdir() if file.is_file()]
-        return sorted(int(match[1]) for match in found if match is not None)
+    suffix = ".safetensors"
 
     def write(self, round_index: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the parameters after a round, unless the disk would be too full for the record afterwards.
@@ -63,7 +52,7 @@ class ParameterFolder:
         Raises:
             RunFolderError: the system refused, or too little of the disk is free.
         """
-        file, size = self.file(round_index), sum(tensor.nbytes for tensor in tensors.values())
+        file, size = self.entry(round_index), sum(tensor.nbytes for tensor in tensors.values())
         with writing(self.path):
             self.path.mkdir(exist_ok=True)
             free = shutil.disk_usage(self.path).free
@@ -80,7 +69,7 @@ class ParameterFolder:
             UserError: those of this round were not kept.
             RunFolderError: the file cannot be read, or is damaged.
         """
-        file = self.file(round_index)
+        file = self.entry(round_index)
         if not file.is_file():
             raise UserError("round", f"{round_index} has no kept parameters", fix=self._instead())
         with open_regular(file, most=LARGEST_MODEL, inside=self.path.parent) as opened:
@@ -93,24 +82,6 @@ class ParameterFolder:
         if metadata.get("round") != str(round_index) or metadata.get("crc32") != str(checksum(tensors)):
             raise RunFolderError(str(file), "is damaged: its checksum differs from the one written")
         return tensors
-
-    def truncate(self, last_round: int) -> None:
-        """Remove the parameters of rounds after `last_round`, which are played again, and unfinished files.
-
-        Raises:
-            RunFolderError: the system refused.
-        """
-        for round_index in self.rounds():
-            if round_index > last_round:
-                with writing(self.path):
-                    self.file(round_index).unlink()
-        for unfinished in self.path.glob(".*.tmp"):
-            with suppress(OSError):
-                unfinished.unlink()
-
-    def file(self, round_index: int) -> Path:
-        """Return the file of a round."""
-        return self.path / f"round-{round_index:08d}.safetensors"
 
     def _instead(self) -> str:
         rounds = self.rounds()
