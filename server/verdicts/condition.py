@@ -15,7 +15,7 @@ from server.verdicts.causes import stuck_of
 from server.verdicts.course import Course, motion_of, scatter
 from server.verdicts.cycles import cycle_of
 from server.verdicts.movement import Rounds, level_since, remaining, rounds_to
-from server.verdicts.reading import Line, Reading, Target, level_before
+from server.verdicts.reading import SCORES, Line, Reading, Target, level_before
 from server.verdicts.thresholds import (
     CLEAR,
     EVEN_STEPS,
@@ -208,12 +208,24 @@ def _stuck(reading: Reading) -> Condition | None:
         return None
     if gained > CLEAR * error and loss.motion.falls:
         return None
+    learnt = next((one for one in map(reading.score, SCORES) if _learnt(one)), None)
+    if learnt is not None:
+        score = f"{label_of(learnt.name)} rose to {shown(-learnt.level)}"
+        words = f"{label_of(loss.name)} never left its start {shown(float(loss.values[0]))}, and yet {score}"
+        return Condition("unclear", int(loss.rounds[0]), words, {"level": loss.level, "score": -learnt.level})
     subkind, why = stuck_of(reading)
     words = f"{label_of(loss.name)} never left its start {shown(float(loss.values[0]))} by more than its noise"
     words = f"it is stuck: {words}{why}"
     return Condition(
         "stuck", int(loss.rounds[0]), words, {"first": float(loss.values[0]), "level": loss.level}, subkind
     )
+
+
+def _learnt(score: Course) -> bool:
+    """Return whether a score is clearly better at the end than at its start."""
+    if len(score) < FEWEST:
+        return False
+    return float(score.values[0]) - score.level > max(CLEAR * score.noise, score.rounding)
 
 
 def _improving(reading: Reading) -> Condition | None:

@@ -21,6 +21,8 @@ from server.verdicts.thresholds import FEWEST, SMALLEST
 Line = Mapping[str, Any]
 
 
+SCORES = ("validation_accuracy", "validation_balanced_accuracy")
+"""Scores that may rise although the loss does not fall, where mistakes become more confident."""
 _KEYS = ("round", NO_AGGREGATE, "concept_drift", *FACTS)
 _WITH_LAYERS = 500
 """Lines of which the norms of layers are kept, at most about."""
@@ -60,6 +62,10 @@ class Reading:
     def train(self) -> Course:
         """The training loss."""
         return course_of(self.lines, "train_loss")
+
+    def score(self, name: str) -> Course:
+        """Return the course of a score, negative, so that lower is better."""
+        return course_of(self.lines, name, sign=-1.0)
 
     @cached_property
     def steps(self) -> Course:

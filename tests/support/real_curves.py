@@ -94,7 +94,8 @@ def label(lines: list[dict[str, Any]], at: int, convergence: Any) -> str:
     gained = values[0] - min(level, lowest)
     noise = scatter(before[-max(8, at // 3) :])
     if gained <= 2.0 * noise or level > values[0] - 0.1 * gained:
-        return "stuck"
+        scores = [line["validation_accuracy"] for line in lines[: at + 1] if "validation_accuracy" in line]
+        return "unclear" if scores and np.median(scores[-5:]) > scores[0] + 0.1 else "stuck"
     train = [line["train_loss"] for line in lines[1 : 2 * at + 1]]
     best = int(np.argmin(before))
     worse = float(level - np.min(np.convolve(before, np.ones(5) / 5.0, "valid")))

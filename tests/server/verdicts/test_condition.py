@@ -201,6 +201,14 @@ def test_loss_that_never_leaves_its_start_is_stuck(more: dict[str, Any], subkind
     assert (found.kind, found.round_index, found.subkind) == ("stuck", 0, subkind)
 
 
+def test_loss_that_stays_while_the_accuracy_rises_is_unclear() -> None:
+    """As city-activity-clipped-normalised: confident mistakes keep the loss up, and the accuracy rises to 0.76."""
+    record = lines(validation_loss=6.0 + noise(0.5), validation_accuracy=0.76 - 0.6 * 0.9**T)
+    found = condition_of(record)
+    assert (found.kind, found.numbers["score"]) == ("unclear", pytest.approx(0.76, abs=0.01))
+    assert condition_of(lines(validation_loss=6.0 + noise(0.5), validation_accuracy=np.full(100, 0.1))).kind == "stuck"
+
+
 def test_run_that_starts_at_its_optimum_is_not_stuck() -> None:
     assert condition_of(lines(optimality_gap=np.zeros(40), step_norm=np.zeros(40))).kind == "converged"
 
