@@ -152,6 +152,8 @@ def _rises(reading: Reading) -> Condition | None:
     rise = rise_of(loss)
     if rise is None or rise <= max(WORSE * loss.gained, loss.rounding):
         return None
+    if loss.best == 0 and (found := _score_rose(reading)) is not None:
+        return found
     lowest = int(np.argmin(loss.values))  # the round whose model is kept as the best
     name, at, best = label_of(loss.name), int(loss.rounds[lowest]), float(loss.values[lowest])
     numbers = {"best": best, "best_round": float(at), "level": loss.level, "rise": rise}
@@ -176,7 +178,7 @@ def rise_of(loss: Course) -> float | None:
     (Mann and Kendall's test) by a clear difference, or the rise has to be `OUTRIGHT` times the noise.
     """
     since = loss.since(loss.best)
-    if loss.best == 0 or len(since) < 5:
+    if len(since) < 5:
         return None
     motion = motion_of(since.values)
     rise = loss.level - float(loss.smooth[loss.best])
@@ -208,11 +210,8 @@ def _stuck(reading: Reading) -> Condition | None:
         return None
     if gained > CLEAR * error and loss.motion.falls:
         return None
-    learnt = next((one for one in map(reading.score, SCORES) if _learnt(one)), None)
-    if learnt is not None:
-        score = f"{label_of(learnt.name)} rose to {shown(-learnt.level)}"
-        words = f"{label_of(loss.name)} never left its start {shown(float(loss.values[0]))}, and yet {score}"
-        return Condition("unclear", int(loss.rounds[0]), words, {"level": loss.level, "score": -learnt.level})
+    if (found := _score_rose(reading)) is not None:
+        return found
     subkind, why = stuck_of(reading)
     words = f"{label_of(loss.name)} never left its start {shown(float(loss.values[0]))} by more than its noise"
     words = f"it is stuck: {words}{why}"
@@ -221,11 +220,15 @@ def _stuck(reading: Reading) -> Condition | None:
     )
 
 
-def _learnt(score: Course) -> bool:
-    """Return whether a score is clearly better at the end than at its start."""
-    if len(score) < FEWEST:
-        return False
-    return float(score.values[0]) - score.level > max(CLEAR * score.noise, score.rounding)
+def _score_rose(reading: Reading) -> Condition | None:
+    """A score is clearly better than at its start although the loss is not: mistakes became more confident."""
+    loss = reading.loss
+    for score in (one for one in map(reading.score, SCORES) if len(one) >= FEWEST):
+        if float(score.values[0]) - score.level > max(CLEAR * score.noise, score.rounding):
+            words = f"{label_of(loss.name)} is not below its start {shown(float(loss.values[0]))}, and yet "
+            words += f"{label_of(score.name)} rose to {shown(-score.level)}"
+            return Condition("unclear", int(loss.rounds[0]), words, {"level": loss.level, "score": -score.level})
+    return None
 
 
 def _improving(reading: Reading) -> Condition | None:
@@ -235,7 +238,7 @@ def _improving(reading: Reading) -> Condition | None:
     if target is not None and target.is_missed:
         needed = rounds_to(target.course, target.threshold)
     left = remaining(loss)
-    if target is not None and needed is not None and needed.estimate <= FAR * max(reading.last_round, 1):
+    if target is not None and needed is not None and 0.0 < needed.estimate <= FAR * max(reading.last_round, 1):
         return _towards(reading, target, needed)
     if left <= max(REMAINING * loss.gained, reading.smallest) or reading.rests_by_criterion:
         return None
@@ -281,7 +284,8 @@ def _at_rest(reading: Reading) -> Condition:
         missed = f"{label_of(metric)} {now} misses the target {shown(target.options.threshold)}"
         numbers |= {"missing": target.missing}
     if share >= NOISY and noise > reading.loss.rounding:
-        words = f"{at}, at the noise floor: it scatters by {shown(noise)}, {share:.0%} of what was gained"
+        words = f"{at}, at the noise floor: it scatters by {shown(noise)}"
+        words += f", {share:.0%} of what was gained" if math.isfinite(share) else ""
         return Condition("noise_floor", since, words + (f"; {missed}" if missed else ""), numbers)
     if missed:
         return Condition("plateaued", since, f"{at} since round {since}, above the target: {missed}", numbers)

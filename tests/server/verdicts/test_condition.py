@@ -166,6 +166,17 @@ def test_validation_that_rises_while_training_falls_overfits_since_its_best_roun
     assert "while training loss fell" in found.words
 
 
+def test_validation_that_only_rises_while_training_falls_overfits_from_the_start() -> None:
+    record = lines(validation_loss=1.0 + 0.01 * T, train_loss=FALL, validation_accuracy=np.full(100, 0.1))
+    found = condition_of(record[:60])
+    assert found.kind in ("overfitted", "diverging")
+    assert found.round_index == 0
+    better = lines(
+        validation_loss=1.0 + 0.01 * np.minimum(T, 40), train_loss=FALL, validation_accuracy=0.9 - 0.8 * 0.9**T
+    )
+    assert condition_of(better).kind == "unclear"
+
+
 def test_losses_that_rise_together_do_not_overfit() -> None:
     found = condition_of(lines(validation_loss=RISES_FROM_20, train_loss=RISES_FROM_20))
     assert found.kind in ("diverging", "unclear")
