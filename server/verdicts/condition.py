@@ -23,6 +23,7 @@ from server.verdicts.thresholds import (
     FAST_GROWTH,
     FEWEST,
     GROWN,
+    LEARNT,
     LOST,
     NEWEST,
     NOISY,
@@ -224,7 +225,8 @@ def _score_rose(reading: Reading) -> Condition | None:
     """A score is clearly better than at its start although the loss is not: mistakes became more confident."""
     loss = reading.loss
     for score in (one for one in map(reading.score, SCORES) if len(one) >= FEWEST):
-        if float(score.values[0]) - score.level > max(CLEAR * score.noise, score.rounding):
+        start = -float(score.values[0])
+        if -score.level - start > max(CLEAR * score.noise, LEARNT * (1.0 - start), score.rounding):
             words = f"{label_of(loss.name)} is not below its start {shown(float(loss.values[0]))}, and yet "
             words += f"{label_of(score.name)} rose to {shown(-score.level)}"
             return Condition("unclear", int(loss.rounds[0]), words, {"level": loss.level, "score": -score.level})

@@ -35,6 +35,8 @@ ROUNDING = 1e-6
 """Relative rounding of a loss in float32."""
 GROWN = 0.5
 """A loss that rises at the end diverges if it lost this share of what it had gained, or is above its start."""
+LEARNT = 0.25
+"""A score that gained this share of what it could gain shows that something was learnt, whatever the loss does."""
 FAST_GROWTH = 0.1
 """A loss that rose above its start by this share of its start left it; below it stands still. Calibrated."""
 
