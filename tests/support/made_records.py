@@ -162,7 +162,8 @@ def make_record(
                                              "numbers": {"fall": 0.25}},
                                "signs": [{"name": "outputs_agree", "says": "not_measured", "number": None,
                                           "words": "no agreement was measured"}],
-                               "best_model": {"round": max(rounds - 1, 0), "metric": "validation_loss", "value": 0.25 + shift},
+                               "best_model": {"round": max(rounds - 1, 0), "metric": "validation_loss",
+                                              "value": 0.25 + shift},
                                "record": str(path), **(outcome or {})})  # fmt: skip
     else:
         recorder.sync()
