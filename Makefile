@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lock check bench bench-peers gpu pairs causes same-records docs picture lint types contracts slow ray federation mutants \
+.PHONY: run test lock check bench bench-peers gpu pairs causes verdicts same-records docs picture lint types contracts slow ray federation mutants \
 	dashboards observe clean
 
 run: $(STAMP)
@@ -77,6 +77,10 @@ pairs: $(STAMP)
 # hour on two cores; OPTIONS such as --seeds 2, --only rate_too_low or --keep FOLDER are handed on.
 causes: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/causes/measure.py $(OPTIONS)
+
+# How often conditions are wrong: the tables of docs/verdicts.md. OPTIONS=--play plays the built-in scenarios again first.
+verdicts: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/verdicts.py $(OPTIONS)
 
 # That a change moves no number: small runs on the code of BASE and on the working tree's, compared to the last bit.
 # OPTIONS, such as --only 'algorithm-*' or --allow 'clip-norm=why', are handed on.

@@ -33,8 +33,9 @@ and test it with `fedscape.testing`.
 `fs.describe_data(scenario, out="folder")` measures and plots how unequal the clients' data are;
 `fs.population(scenario)` returns the clients themselves, with masks of the values that faults changed.
 
-`run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
-continues an interrupted run, and `fs.open_run(path)` reads a finished one: `.verdict`, `.rounds` and `.clients`
+`run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, model.best.safetensors,
+scenario.toml. `fs.resume(path)` continues an interrupted run, and `fs.open_run(path)` reads a finished one:
+`.verdict`, `.rounds` and `.clients`
 (`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
 
 `fs.branch(path, round=20, sets=[...])` starts a run from a kept checkpoint of another one. `fs.verify(path)` plays a

@@ -122,7 +122,7 @@ function makePage(root, words, tools = []) {
       );
     }
     top.replaceChildren(
-      ...(one ? [verdictOf(views[0]), reachedOf(views[0]), explanationOf(views[0]), noticesOf(views[0])] : comparedOf(state)).filter(Boolean),
+      ...(one ? [verdictOf(views[0]), reachedOf(views[0]), signsOf(views[0]), explanationOf(views[0]), noticesOf(views[0])] : comparedOf(state)).filter(Boolean),
     );
     bottom.replaceChildren(...restOf(views, labels));
     keys();

@@ -9,6 +9,7 @@ function verdictOf(view) {
     { class: "verdict" },
     el("h1", { class: "title" }, view.title),
     el("p", { class: "words", id: "verdict" }, el("b", { class: view.state }, state), ` ${rest.join(" ")}`),
+    view.happened ? el("p", { class: "happened", id: "happened" }, el("b", {}, "What happened: "), view.happened) : null,
     reasons.length ? el("ul", { class: "reasons", id: "reasons" }, reasons) : null,
     view.hint ? el("p", { class: "hint" }, view.hint) : null,
     el("p", { class: "facts" }, view.header.slice(1).join(" · ")),
@@ -43,6 +44,15 @@ function explanationOf({ explanation }) {
     causes.length ? el("ol", {}, causes) : el("p", {}, "No cause was found that kept this run from its best."),
     el("p", { class: "help" }, explanation.source),
   );
+}
+
+// The three signs of convergence: the answer, and its number in words.
+function signsOf({ signs }) {
+  if (!signs || !signs.length) return null;
+  const rows = signs.map(([sign, says, why]) =>
+    el("tr", {}, el("th", { scope: "row" }, sign), el("td", {}, says, el("span", {}, why))),
+  );
+  return el("section", { class: "card reached", id: "signs" }, el("h3", {}, "Signs of convergence"), el("table", {}, el("tbody", {}, rows)));
 }
 
 // What was guessed, filled or dropped when the data were read.
@@ -124,8 +134,13 @@ function comparedOf({ views, labels, compare, group }) {
     { class: "card wide" },
     el("h3", {}, "How each run ended"),
     plainTable(
-      ["run", "verdict", "reasons"],
-      views.map((view, index) => [name(index), view.verdict, el("span", { class: "long" }, view.reasons.join("; "))]),
+      ["run", "verdict", "what happened", "reasons"],
+      views.map((view, index) => [
+        name(index),
+        view.verdict,
+        el("span", { class: "long" }, view.happened),
+        el("span", { class: "long" }, view.reasons.join("; ")),
+      ]),
       "verdicts",
     ),
   );

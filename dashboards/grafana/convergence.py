@@ -18,7 +18,7 @@ CRITERION_STATES = {
 }
 YES_NO = {0: ("no", "green"), 1: ("yes", "orange")}
 COLUMNS = {"run_id": "Run", "scenario": "Scenario", "algorithm": "Algorithm", "study": "Study", "arm": "Arm",
-           "seed": "Seed", "state": "State"}  # fmt: skip
+           "seed": "Seed", "state": "State", "condition": "Condition"}  # fmt: skip
 FOCUSED = {"Run": "/d/fedscape-convergence?var-focus=${__value.raw}&var-run=${__value.raw}&${__url_time_range}"}
 
 
@@ -35,14 +35,17 @@ def _verdict() -> Row:
     queries = [
         Query(f"max by (run_id, {GROUP}, seed) ({last(runs('run_info'))})", ""),
         Query(f"max by (run_id, state) ({last(runs('run_state'))}) == 1", ""),
+        Query(f"max by (run_id, condition) ({last(runs('run_condition'))})", ""),
         Query(a_run(last(runs("round"))), "Rounds"),
+        Query(a_run(last(runs("best_round"))), "Best round"),
+        Query(a_run(last(runs("best_validation_loss"))), "Best validation loss", decimals=4),
         Query(a_run(last(runs("loss", split="validation"))), "Validation loss", decimals=4),
         Query(a_run(last(runs("accuracy_ratio", split="validation"))), "Validation accuracy", "percentunit", 1),
         Query(a_run(last(runs("target_rounds"))), "Rounds to target"),
     ]
     why = (
-        "How each selected run ended, and its last values. A run that ended without rounds to the target missed it, or "
-        "had none. Click a run to see its details."
+        "How each selected run ended, what happened in it, and its last values. A run that ended without rounds to the "
+        "target missed it, or had none. Click a run to see its details."
     )
     return Row("Verdict", (table_panel("Verdicts", why, queries, renamed=COLUMNS, links=FOCUSED),))
 

@@ -80,6 +80,8 @@ def notes(path: Path) -> list[Note]:
         course = outcome.get("drift")
         drift = course.get("words") if isinstance(course, dict) else course
         ended = str(outcome.get("words") or outcome.get("outcome", "ended"))
+        condition = (outcome.get("condition") or {}).get("words")
+        ended = f"{ended}; what happened: {condition}" if condition and condition not in ended else ended
         words = f"{ended}; drift {drift}" if drift else ended
         found.append(Note(run_id, int(outcome.get("round", 0)), str(outcome.get("outcome", "ended")), words))
     return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
+from dashboards.report.condition_text import HAPPENED, SIGNS_ROW, best_model_words, happened, sign_rows
 from dashboards.report.formats import count, data_size, is_number, number, share, simulated
 from server.convergence.criteria import CRITERIA
 from server.convergence.facts import METRICS, label_of
@@ -107,8 +108,11 @@ def ending(outcome: Facts) -> Ending:
 
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:
-    """Return what was reached, as rows of (name, value), without empty rows."""
+    """Return what happened and what was reached, as rows of (name, value), without empty rows."""
     rows = [
+        (HAPPENED, happened(outcome)),
+        (SIGNS_ROW, "; ".join(f"{sign}: {says}" for sign, says, _ in sign_rows(outcome))),
+        ("best model", best_model_words(outcome)),
         _test_row(outcome),
         _persistence_row(outcome.get("forecast")),
         ("anomalies", _anomalies(outcome.get("anomalies"))),

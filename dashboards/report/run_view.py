@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.report import round_series, run_text
+from dashboards.report import condition_text, round_series, run_text
 from dashboards.report.city_view import city_view, event_rows
 from dashboards.report.client_grid import METRICS, client_grid
 from dashboards.report.explanation_view import explanation_view
@@ -77,6 +77,8 @@ def run_view(
         "verdict": ending.headline,
         "reasons": list(ending.reasons),
         "hint": " ".join(ending.hints),
+        "happened": condition_text.happened(run.outcome or {}),
+        "signs": [list(row) for row in condition_text.sign_rows(run.outcome or {})],
         "names": {name: fact.label for name, fact in FACTS.items()},
         "header": [line.strip() for line in run_text.header({**facts, "notices": ()})],
         "notices": run_text.notices(facts),
@@ -124,7 +126,8 @@ def ending_of(run: RunData) -> run_text.Ending:
 def reached_of(run: RunData) -> list[list[str]]:
     """Return rows of (what, value, aside): what was reached, or how far an unfinished run is."""
     if run.outcome is not None:
-        rows = [row for row in run_text.reached(run.outcome) if row[0] != "record"]
+        apart = ("record", condition_text.HAPPENED, condition_text.SIGNS_ROW)
+        rows = [row for row in run_text.reached(run.outcome) if row[0] not in apart]
     else:
         rows = _so_far(run)
     found = []

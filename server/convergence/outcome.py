@@ -69,7 +69,7 @@ class Trend:
         """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
-        found = _fit_whole(self._values) if whole else fit_rate(self._values)
+        found = fit_whole(self._values) if whole else fit_rate(self._values)
         least = 0.0 if self._metric == "optimality_gap" else self._least
         if not isinstance(found, Rate):
             curve = _clear_family(self._values, -math.inf if least is None else least) if whole else {}
@@ -149,7 +149,7 @@ def _limits(limit: float, ends: tuple[float, float], least: float) -> dict[str, 
     return {name: float(max(value, least)) for name, value in found.items()}
 
 
-def _fit_whole(values: list[float]) -> Rate | NoTrend:
+def fit_whole(values: list[float]) -> Rate | NoTrend:
     """Fit all values, or the newest half, quarter ... of them: the longest whose limit the newest do not contradict.
 
     A curve that falls in two phases has no single rate: a straight fit puts the limit above its newest values.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from server.convergence.condition import Condition, Sign
+
 Outcome = Literal["converged", "diverged", "stopped", "interrupted"]
 RESUME = "fedscape resume RUN"
 """The command that continues a run, without its folder: a folder may move, and a report names no path."""
@@ -24,6 +26,8 @@ class Verdict:
         value: its value then.
         threshold: the limit it crossed; None where the value is not a finite number.
         hint: what usually helps, where something does.
+        condition: what happened in the run; None before its end, and in records of earlier versions.
+        signs: the three signs of convergence; none then.
     """
 
     outcome: Outcome
@@ -34,6 +38,8 @@ class Verdict:
     value: float | None = None
     threshold: float | None = None
     hint: str = ""
+    condition: Condition | None = None
+    signs: tuple[Sign, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -73,6 +79,8 @@ class Verdict:
             "value": self.value,
             "threshold": self.threshold,
             "hint": self.hint,
+            "condition": self.condition.to_outcome() if self.condition is not None else None,
+            "signs": [sign.to_outcome() for sign in self.signs],
         }
 
     @classmethod
@@ -97,6 +105,8 @@ class Verdict:
             outcome.get("value"),
             outcome.get("threshold"),
             outcome.get("hint") or "",
+            Condition.from_outcome(outcome["condition"]) if outcome.get("condition") else None,
+            tuple(Sign(**sign) for sign in outcome.get("signs") or ()),
         )
 
 

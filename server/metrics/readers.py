@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from server.convergence.condition import KINDS
 from server.dispersion.histograms import Histogram
 from server.dispersion.summary import LEVELS
 
@@ -121,6 +122,12 @@ def criterion_state(value: Any) -> Values:
     for name, status in (value or {}).items():
         measured = math.isfinite(status.get("threshold", math.nan))
         yield (name,), 3.0 if status.get("holds") else float(measured) + float(status.get("held", 0) > 0)
+
+
+def kind(value: Any) -> Values:
+    """Read 1 under the kind of a condition; nothing where it is unknown here."""
+    if value is not None and value.get("kind") in KINDS:
+        yield (value["kind"],), 1.0
 
 
 def either(*keys: str) -> Reader:

@@ -266,6 +266,13 @@ ROUND: tuple[Metric, ...] = (
 OUTCOME: tuple[Metric, ...] = (
     Metric("run_state", "gauge", "1 for the state of the run, 0 for the others.", "outcome", "outcome", read.state,
            ("state",)),
+    Metric("run_condition", "gauge", "1 for what happened in the run: converged, plateaued, improving, noise_floor, "
+           "oscillating, diverging, overfitted, stuck, forgetting, too_short or unclear.", "outcome", "condition",
+           read.kind, ("condition",)),
+    Metric("best_round", "gauge", "Round of the best model by validation loss.", "outcome", "best_model.round",
+           live=False),
+    Metric("best_validation_loss", "gauge", "Validation loss of the best model.", "outcome", "best_model.value",
+           live=False),
     Metric("test_loss", "gauge", "Loss of the final model on the test examples.", "outcome", "test_loss"),
     Metric("test_accuracy_ratio", "gauge", "Share of test examples predicted correctly.", "outcome", "test_accuracy",
            unit="ratio"),

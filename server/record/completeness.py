@@ -87,21 +87,24 @@ def _rounds(folder: RunFolder, rounds: RecordedLines, seals: Mapping[str, str], 
 
 
 def _files(folder: RunFolder, seals: Mapping[str, str]) -> Iterator[str]:
-    """Yield sentences on a changed scenario, and on a lost or changed model where `seals` has its checksum."""
+    """Yield sentences on a changed scenario, and on lost or changed models where `seals` has their checksums."""
     with suppress(RunFolderError):
         if problem := folder.scenario_problem():
             yield f"scenario.toml: {problem}."
-    stated = seals.get(folder.model.name)
-    if stated is None:
-        return
-    if not folder.model.is_file():
-        yield "model.safetensors: is missing."
-        return
+    for model in (folder.model, folder.best_model):
+        stated = seals.get(model.name)
+        if stated is not None and (problem := _problem_of(model, stated)):
+            yield f"{model.name}: {problem}."
+
+
+def _problem_of(model: Path, stated: str) -> str:
+    """Return that a model is missing or has another checksum than stated, as a clause; empty where it is whole."""
+    if not model.is_file():
+        return "is missing"
     try:
-        if checksum(read_regular(folder.model, most=LARGEST_PART)) != stated:
-            yield f"model.safetensors: {UNLIKE}."
+        return UNLIKE if checksum(read_regular(model, most=LARGEST_PART)) != stated else ""
     except RunFolderError as error:
-        yield f"model.safetensors: {error.problem}."
+        return error.problem
 
 
 def client_problems(clients: Path, lines: Sequence[Line], reached: int) -> list[str]:

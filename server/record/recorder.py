@@ -91,7 +91,8 @@ class Recorder:
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
         """Write the last client rows, then outcome.json."""
         self.sync()
-        self.folder.write_outcome({**outcome, "seals": self.heads() | _checksums(self.folder.model)})
+        models = _checksums(self.folder.model) | _checksums(self.folder.best_model)
+        self.folder.write_outcome({**outcome, "seals": self.heads() | models})
 
     def sync(self) -> None:
         """Sync the record to disk. Call it before a checkpoint, so that none is ahead of its record."""

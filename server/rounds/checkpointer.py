@@ -18,9 +18,11 @@ from clients.training.client_states import ClientStates
 from clients.training.kept.lazy_rows import LazyRows
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
+from server.record.jsonlines import Line
 from server.record.kept.checkpoints import CheckpointFolder
 from server.record.kept.parameters import ParameterFolder
 from server.record.recorder import Recorder
+from server.rounds.best_model import BestModel
 
 
 @runtime_checkable
@@ -138,6 +140,9 @@ class RunCheckpointer:
         every_rounds: rounds between checkpoints; None uses `every_seconds`.
         parameters: saves the parameters of earlier rounds; None keeps none.
         checkpoints: saves the checkpoints of earlier rounds; None keeps none.
+
+    Attributes:
+        best: the best model so far by validation.
     """
 
     def __init__(
@@ -158,12 +163,14 @@ class RunCheckpointer:
         self._seconds, self._rounds = every_seconds, every_rounds
         self._parameters, self._checkpoints = parameters, checkpoints
         self._changed: dict[str, list[I64]] = {}
+        self.best = BestModel()
         # The first checkpoint is due within a second, so that even a short run can be resumed after a kill.
         self._saved_at, self._saved_round = time.monotonic() - max(0.0, every_seconds - 1.0), -1
         self._saved_before = -1
 
-    def commit(self, state: ServerState, columns: dict[str, Array], scores: dict[str, Array]) -> None:
+    def commit(self, state: ServerState, line: Line, columns: dict[str, Array], scores: dict[str, Array]) -> None:
         """Make a finished round permanent; write a checkpoint when one is due."""
+        self.best.observe(state, line)
         if self._states is not None:
             changed = self._states.commit()
             if self._store is not None:
@@ -188,7 +195,7 @@ class RunCheckpointer:
         if self._checkpoints is not None and self._store is not None:
             model = state.params.nbytes + state.buffers.nbytes
             rows = max((len(part) for pieces in self._changed.values() for part in pieces), default=0)
-            size = model + sum(v.nbytes for v in state.vectors.values()) + rows * len(self._changed) * model
+            size = 2 * model + sum(v.nbytes for v in state.vectors.values()) + rows * len(self._changed) * model
             self._checkpoints.save(state.round_index, size, model, lambda: self._saved(state))
 
     def _saved(self, state: ServerState) -> CheckpointStore:
@@ -217,7 +224,9 @@ class RunCheckpointer:
         tensors |= {f"server/{n}": t for n, t in vectors.items()}
         if state.arrays is not None:
             tensors |= {f"arrays/{i:06d}/{n}": _tensor(array) for i, (n, array) in enumerate(state.arrays.items())}
+        tensors |= self.best.tensors(state)
         facts = self._facts | ({"record": self._recorder.heads()} if self._recorder is not None else {})
+        facts |= {"best": self.best.facts} if self.best.facts else {}
         self._store.save(state.round_index, tensors, facts, self._take_changed())
         self._changed = {}
         self._saved_before = self._saved_round  # a checkpoint that is damaged falls back on the one before
@@ -243,6 +252,7 @@ class RunCheckpointer:
         if isinstance(self._strategy, Stateful):
             self._strategy.load_state_dict(vectors)
         self._saved_round = checkpoint.round_index
+        self.best.restore(checkpoint, checkpoint.facts.get("best"))
         params, buffers = checkpoint.tensors["parameters"], checkpoint.tensors["buffers"]
         return ServerState(checkpoint.round_index, params, buffers, vectors, _arrays(checkpoint))
 

@@ -17,6 +17,7 @@ from server.algorithms.state import ServerState
 from server.certificate.certifier import Certifier
 from server.nodes.node_map import NodeMap
 from server.nodes.sending import Sender
+from server.record.jsonlines import Line
 from server.rounds.cohort_metrics import Clock
 from server.rounds.judgement import Judge
 from server.rounds.model_metrics import ModelMetrics
@@ -41,7 +42,7 @@ class Machinery(Protocol):
 class Checkpointer(Protocol):
     """Keeps client states, client rows and checkpoints."""
 
-    def commit(self, state: ServerState, columns: dict[str, Array], scores: dict[str, Array]) -> None:
+    def commit(self, state: ServerState, line: Line, columns: dict[str, Array], scores: dict[str, Array]) -> None:
         """Make a finished round permanent: commit its client states; write a checkpoint when one is due."""
 
     def rollback(self) -> None:

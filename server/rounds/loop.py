@@ -68,7 +68,7 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         if verdict is not None and verdict.outcome == "diverged" and not torch.isfinite(new.params).all():
             return state, verdict
         state = new
-        experiment.checkpointer.commit(state, result.columns, result.scores)
+        experiment.checkpointer.commit(state, line, result.columns, result.scores)
         if "client" in result.columns:
             experiment.nodes.committed(round_index, result.columns["client"])
         experiment.nodes.checkpoint = experiment.checkpointer.resumable_from(round_index)

@@ -150,6 +150,7 @@ def _prepared(
     heads = {file.name: head_of(file).hex() for file in (folder.rounds, folder.events)}
     store = CheckpointStore(folder.checkpoint)
     facts = {"fingerprint": fingerprint(after, algorithm), "record": heads}
+    facts |= {"best": best} if (best := checkpoint.facts.get("best")) else {}
     store.save(round_index, checkpoint.tensors, facts, checkpoint.client_states)
     folder.kept_checkpoints.keep(store)
     folder.write_scenario(to_toml(after))  # last: without it a folder is no run, so a kill leaves none

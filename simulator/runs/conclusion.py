@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from clients.core.population import Population
 from clients.engines.evaluation import Evaluation, Evaluator
@@ -21,13 +22,16 @@ from clients.training.class_metrics import (
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
 from server.convergence.findings import findings
+from server.convergence.monitor import ConvergenceOptions
 from server.convergence.outcome import drift_course, to_target
 from server.convergence.verdict import RESUME, Verdict
 from server.record.files import whole_file
 from server.record.recorder import Recorder
 from server.record.records import RunFolder
 from server.record.tensor_files import write_tensors
+from server.rounds.best_model import BestModel
 from server.rounds.evaluation_metrics import measure_evaluation, score_columns
+from server.verdicts.judging import judged
 from simulator.runs.baselines import baselines
 from simulator.runs.experiment import trend_of
 from simulator.runs.session import Session
@@ -50,8 +54,9 @@ def conclude(
     lines: Sequence[dict[str, Any]],
     folder: RunFolder | None,
     recorder: Recorder | None = None,
+    best: BestModel | None = None,
 ) -> dict[str, Any]:
-    """Return the outcome of a run: verdict, test scores, spread, target, rate, drift and baselines.
+    """Return the outcome of a run: verdict, best model, test scores, spread, target, rate, drift and baselines.
 
     The recorder gets the clients' scores of the final model, where its round has none. An interrupted run goes on.
     """
@@ -59,6 +64,7 @@ def conclude(
     last = lines[-1]
     outcome: dict[str, Any] = verdict.to_outcome() | {
         "last_finite_round": state.round_index,
+        "best_model": best.facts or None if best is not None else None,
         "to_target": to_target(lines, scenario.convergence.target),
         "drift": drift_course(lines),
         "bytes_total": last.get("bytes_total"),
@@ -106,11 +112,17 @@ def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None, gi
     return replace(verdict, hint=hint)
 
 
-def with_findings(verdict: Verdict, lines: Sequence[Mapping[str, Any]]) -> Verdict:
-    """Return the verdict with what the record knows beside its criteria, such as overfitting; not where it diverged."""
-    if verdict.outcome not in ("converged", "stopped"):
-        return verdict
-    return replace(verdict, reasons=verdict.reasons + findings(lines))
+def with_findings(
+    verdict: Verdict, lines: Sequence[Mapping[str, Any]], convergence: ConvergenceOptions | None = None
+) -> Verdict:
+    """Return the verdict with what the record knows beside its criteria: findings, its condition, and the signs.
+
+    Findings such as overfitting are reasons of a run that did not diverge. A run whose condition contradicts that it
+    converged has `stopped` (`server.verdicts.judging`).
+    """
+    if verdict.outcome in ("converged", "stopped"):
+        verdict = replace(verdict, reasons=verdict.reasons + findings(lines))
+    return judged(verdict, lines, convergence or ConvergenceOptions())
 
 
 def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -172,13 +184,19 @@ def _forecasts(
     return {"forecast": forecast_errors(result, test, spec)}
 
 
-def save_model(session: Session, state: ServerState, path: Path) -> None:
-    """Write the final model's state dict as safetensors, and a file next to it with the lines that load it.
+def save_models(session: Session, state: ServerState, best: BestModel, folder: RunFolder) -> None:
+    """Write the state dicts of the final model and of the best one as safetensors, and a file that loads the final one.
 
     Raises:
         RunFolderError: a file cannot be written.
     """
-    module = session.module(state.params, state.buffers)
-    write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})
-    with whole_file(path.with_name("load_model.py")) as file:
+    write_tensors(folder.model, _state_dict(session, state.params, state.buffers))
+    if best.params is not None and best.buffers is not None:
+        write_tensors(folder.best_model, _state_dict(session, best.params, best.buffers))
+    with whole_file(folder.model.with_name("load_model.py")) as file:
         file.write((LOAD_MODEL if session.scenario.model is not None else LOAD_OWN_MODEL).encode())
+
+
+def _state_dict(session: Session, params: Tensor, buffers: Tensor) -> dict[str, Tensor]:
+    """Return a model's state dict for a file."""
+    return {name: tensor.contiguous() for name, tensor in session.module(params, buffers).state_dict().items()}

@@ -14,8 +14,10 @@ from clients.core.errors import EngineError
 from clients.engines.native.threads import set_threads
 from clients.processes.wire import Message
 from server.algorithms.state import ServerState
+from server.convergence.condition import Condition, Sign
 from server.convergence.verdict import Verdict
 from server.record.checked.kept_lines import KeptLines
+from server.rounds.best_model import BestModel
 from simulator.engines.plan import EnginePlan
 from simulator.runs.baselines import JOBS
 from simulator.runs.building import Overrides
@@ -56,17 +58,28 @@ def follow_run(scenario: Scenario, given: Overrides, ranks: Ranks) -> tuple[Sess
 
 def farewell(ended: Ended, path: Path | None) -> Message:
     """Return what rank 0 tells the others of its finished run."""
-    lines = json.dumps(list(ended.lines)).encode()
+    lines, best = json.dumps(list(ended.lines)).encode(), ended.best
     head = {"job": "end", "verdict": asdict(ended.verdict), "outcome": ended.outcome,
-            "round": ended.state.round_index, "path": str(path) if path is not None else ""}  # fmt: skip
+            "round": ended.state.round_index, "path": str(path) if path is not None else "",
+            "best": best.facts}  # fmt: skip
     tensors = {"params": ended.state.params, "buffers": ended.state.buffers,
                "lines": torch.frombuffer(bytearray(lines), dtype=torch.uint8)}  # fmt: skip
+    if best.params is not None and best.buffers is not None:
+        tensors |= {"best_params": best.params, "best_buffers": best.buffers}
     return Message(head, tensors)
 
 
 def _ended(end: Message) -> Ended:
     values: Mapping[str, Any] = end.head["verdict"]
-    verdict = Verdict(**{**values, "reasons": tuple(values["reasons"]), "criteria": tuple(values["criteria"])})
+    condition, signs = values["condition"], tuple(Sign(**sign) for sign in values["signs"])
+    verdict = Verdict(
+        **{**values, "reasons": tuple(values["reasons"]), "criteria": tuple(values["criteria"]), "signs": signs,
+           "condition": Condition(**condition) if condition is not None else None}
+    )  # fmt: skip
     lines = json.loads(end.tensors["lines"].numpy().tobytes())
     state = ServerState(end.head["round"], end.tensors["params"].clone(), end.tensors["buffers"].clone())
-    return Ended(verdict, end.head["outcome"], KeptLines(lines), state)
+    best, facts = BestModel(), end.head["best"]
+    if facts:
+        params, buffers = end.tensors["best_params"].clone(), end.tensors["best_buffers"].clone()
+        best = BestModel(facts["round"], facts["value"], params, buffers)
+    return Ended(verdict, end.head["outcome"], KeptLines(lines), state, best)

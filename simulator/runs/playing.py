@@ -18,13 +18,14 @@ from server.record.checked.kept_lines import KeptLines
 from server.record.checkpoint import CheckpointStore
 from server.record.recorder import Recorder
 from server.record.records import RunFolder
+from server.rounds.best_model import BestModel
 from server.rounds.checkpointer import CheckpointSaver, ParameterSaver, RunCheckpointer
 from server.rounds.experiment import Experiment
 from server.rounds.loop import initial_line, run_rounds, show_model
 from server.rounds.observers import Observers
 from simulator.runs.announcement import EventLog, describe, log_notices
 from simulator.runs.building import Overrides
-from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
+from simulator.runs.conclusion import conclude, save_models, with_findings, with_hint
 from simulator.runs.experiment import certifier_of, experiment_of
 from simulator.runs.resumption import ON_NODES, Resumption, fingerprint, name_on_nodes, restore
 from simulator.runs.session import Session
@@ -39,12 +40,14 @@ class Ended:
         outcome: the results, as in outcome.json.
         lines: the record.
         state: the server's last finite state.
+        best: the best model by validation.
     """
 
     verdict: Verdict
     outcome: Mapping[str, Any]
     lines: KeptLines
     state: ServerState
+    best: BestModel
 
 
 class History:
@@ -109,18 +112,19 @@ def play(
         checkpointer.save(state)
         if progress is not None:
             progress.conclude()
-        verdict = with_hint(with_findings(verdict, history.lines), state, folder, given.names)
+        verdict = with_findings(verdict, history.lines, session.scenario.convergence)
+        verdict = with_hint(verdict, state, folder, given.names)
         with naming("model", "fails after the last round, on test examples or in baselines"):
-            outcome = conclude(session, state, verdict, history.lines, folder, recorder)
+            outcome = conclude(session, state, verdict, history.lines, folder, recorder, checkpointer.best)
         if folder is not None:
-            save_model(session, state, folder.model)
+            save_models(session, state, checkpointer.best, folder)
         everyone.run_finished(outcome)
         if verdict.outcome != "interrupted" and session.sender is not None and _nodes_keep_states(session):
             _dismiss(session)
     finally:
         if recorder is not None:
             recorder.close()
-    return Ended(verdict, outcome, history.lines, state)
+    return Ended(verdict, outcome, history.lines, state, checkpointer.best)
 
 
 def _nodes_keep_states(session: Session) -> bool:
@@ -187,6 +191,7 @@ def begun(
         observers.event({"round": state.round_index, "kind": "resumed", "message": message})
     if not resumes:
         line = initial_line(experiment, state)
+        checkpointer.best.observe(state, line)
         observers.round_finished(line)
         show_model(experiment, state, line, {})
     return state

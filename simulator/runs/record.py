@@ -106,15 +106,16 @@ class Record:
         """
         return RunFolder(self.path).parameters.read(round_index)
 
-    def model(self, model: ModelLike | None = None, data: DataLike | None = None) -> nn.Module:
-        """Return the final model, in evaluation mode.
+    def model(self, model: ModelLike | None = None, data: DataLike | None = None, *, best: bool = False) -> nn.Module:
+        """Return the final model, in evaluation mode; or the best one.
 
         Args:
             model: the one passed to `simulate`, if any: a module, of which a copy is returned, or a function.
             data: likewise.
+            best: the model of the round with the lowest validation loss instead; `outcome["best_model"]` names it.
 
         Raises:
-            RunFolderError: the run has no final model yet, or its parameters do not fit this module.
+            RunFolderError: the run has no such model yet, or its parameters do not fit this module.
         """
         check_parts(model=model, data=data)
         if model is None and self.scenario.model is None:
@@ -128,17 +129,20 @@ class Record:
             module = make_task_of(scenario, Overrides(None, data)).module
         else:
             module = copy_module(made_model(model, self.scenario.run.seed)[0])
-        file = self.path / "model.safetensors"
+        folder = RunFolder(self.path)
+        file = folder.best_model if best else folder.model
         if not file.is_file():
-            raise RunFolderError(str(file), "does not exist", fix=self._without_model())
+            raise RunFolderError(str(file), "does not exist", fix=self._without_model(best=best))
         try:
             module.load_state_dict(model_tensors(file))
         except RuntimeError as error:
             raise RunFolderError(str(file), f"does not fit the model: {' '.join(str(error).split())}") from error
         return module.eval()
 
-    def _without_model(self) -> str:
-        """Return what to do if the final model is missing."""
+    def _without_model(self, *, best: bool) -> str:
+        """Return what to do if a model is missing."""
+        if best and self.outcome is not None and not self.outcome.get("best_model"):
+            return "The run measured no validation loss, or an earlier version wrote it; leave best= out."
         if self.outcome is not None and self.outcome.get("outcome") != "interrupted":
             return "The run is over, and this file is gone; run the scenario again."
         if is_resumable(self.path):

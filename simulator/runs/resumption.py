@@ -293,6 +293,8 @@ def restore(session: Session, experiment: Experiment, checkpointer: RunCheckpoin
     state = checkpointer.restore(checkpoint)
     measured = experiment.model_metrics.measure(None, state)
     _check_measured(measured.line, back.lines[-1])
+    if checkpointer.best.round_index is None:  # a checkpoint of an earlier version: the best from here on
+        checkpointer.best.observe(state, back.lines[-1])
     experiment.judge.replay(back.lines, measured.predicted)
     return state
 

@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from clients.core.errors import RunFolderError
+from clients.core.errors import RunFolderError, UserError
 from clients.engines.native.threads import threads_restored
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
@@ -27,6 +27,7 @@ from server.record.client_rows import ClientRows
 from server.record.recorder import sole_writer
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
+from server.rounds.best_model import BestModel
 from simulator.engines.devices import device_restored
 from simulator.engines.plan import EnginePlan
 from simulator.runs.arguments.checks import check_observers, check_out, check_parts, check_record, check_run_path
@@ -63,6 +64,7 @@ class Run:
         buffers: final floating-point buffers.
         path: the run's folder; None where nothing was recorded.
         session: the parts that were run.
+        best: the best model by validation: its round, validation loss, parameters and buffers.
     """
 
     verdict: Verdict
@@ -72,6 +74,7 @@ class Run:
     buffers: Tensor
     path: Path | None
     session: Session
+    best: BestModel
 
     def __repr__(self) -> str:
         """Return the verdict, the size of the model and the folder; the data may be many."""
@@ -114,9 +117,21 @@ class Run:
                                  fix="Leave it out.")  # fmt: skip
         return RunFolder(self.path).parameters.read(round_index)
 
-    def model(self) -> nn.Module:
-        """Return the final model: a copy of the module with the final parameters, in evaluation mode."""
-        return self.session.module(self.params, self.buffers)
+    def model(self, *, best: bool = False) -> nn.Module:
+        """Return the final model: a copy of the module with the final parameters, in evaluation mode.
+
+        Args:
+            best: return the model of the round with the lowest validation loss, `run.best.round_index`, instead.
+
+        Raises:
+            UserError: `best`, and no validation loss was measured.
+        """
+        if not best:
+            return self.session.module(self.params, self.buffers)
+        if self.best.params is None or self.best.buffers is None:
+            fix = "Leave it out, or use data with validation examples."
+            raise UserError("best", "cannot be True: the run measured no validation loss", fix=fix)
+        return self.session.module(self.best.params, self.best.buffers)
 
 
 def simulate(
@@ -343,4 +358,5 @@ def _resumed(
 
 def _finished_run(session: Session, ended: Ended, path: Path | None) -> Run:
     state = ended.state
-    return Run(ended.verdict, ended.outcome, RoundTable(ended.lines), state.params, state.buffers, path, session)
+    rounds = RoundTable(ended.lines)
+    return Run(ended.verdict, ended.outcome, rounds, state.params, state.buffers, path, session, ended.best)

@@ -15,6 +15,7 @@ from clients.training.client_states import ClientStates
 from clients.training.work import CohortUpdate
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
+from server.record.jsonlines import Line
 from server.rounds.cohort_sum import CohortResult
 from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
@@ -35,7 +36,7 @@ class _Staged:
     def __init__(self, states: ClientStates | None) -> None:
         self._states = states
 
-    def commit(self, state: ServerState, columns: dict[str, Array], scores: dict[str, Array]) -> None:
+    def commit(self, state: ServerState, line: Line, columns: dict[str, Array], scores: dict[str, Array]) -> None:
         if self._states is not None:
             self._states.commit()
 
@@ -136,7 +137,7 @@ class Stepper:
         after = []
         for _ in range(rounds):
             self.state, self.result = self._play(self.state)
-            self.experiment.checkpointer.commit(self.state, self.result.columns, self.result.scores)
+            self.experiment.checkpointer.commit(self.state, self.result.line, self.result.columns, self.result.scores)
             after.append(self.state.params)
         return torch.stack(after)
 

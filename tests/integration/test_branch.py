@@ -52,6 +52,7 @@ def assert_unchanged(path: Path, parent: Path) -> None:
     assert_engine_is_named(path)
     assert unmarked(path) == recorded(parent)
     assert RunFolder(path).model.read_bytes() == RunFolder(parent).model.read_bytes()
+    assert RunFolder(path).best_model.read_bytes() == RunFolder(parent).best_model.read_bytes()
     assert list(RunFolder(path).read_certificate().values) == list(RunFolder(parent).read_certificate().values)
     rows, expected = client_rows(path), client_rows(parent)
     assert rows.keys() == expected.keys()

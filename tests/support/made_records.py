@@ -158,6 +158,12 @@ def make_record(
         words = f"stopped at round {rounds}: the budget of {rounds} rounds is spent"
         recorder.run_finished({"outcome": "stopped", "round": rounds, "words": words, "test_accuracy": 0.9 - shift,
                                "to_target": {"metric": "validation_accuracy", "value": 0.9, "rounds": 20 + seed},
+                               "condition": {"kind": "improving", "round": rounds, "words": "validation loss falls",
+                                             "numbers": {"fall": 0.25}},
+                               "signs": [{"name": "outputs_agree", "says": "not_measured", "number": None,
+                                          "words": "no agreement was measured"}],
+                               "best_model": {"round": max(rounds - 1, 0), "metric": "validation_loss",
+                                              "value": 0.25 + shift},
                                "record": str(path), **(outcome or {})})  # fmt: skip
     else:
         recorder.sync()

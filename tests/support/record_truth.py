@@ -83,7 +83,8 @@ OF_THE_OUTCOME = {
     "test_mean_absolute_error": "test_mae", "final_worst_client_score": "client_spread.worst",
     "final_client_score_variance": "client_spread.variance", "target_rounds": "to_target.rounds",
     "target_bytes": "to_target.bytes", "target_simulated_seconds": "to_target.simulated_seconds",
-    "weight_divergence": "baselines.weight_divergence",
+    "weight_divergence": "baselines.weight_divergence", "best_round": "best_model.round",
+    "best_validation_loss": "best_model.value",
 }  # fmt: skip
 
 
@@ -181,6 +182,9 @@ class Truth:
     def _outcome(self, metric: str) -> dict[Labels, float | None]:
         if metric == "run_state":
             return {labels(state=state): float(state == self.outcome["outcome"]) for state in STATES}
+        if metric == "run_condition":
+            condition = self.outcome.get("condition")
+            return {labels(condition=condition["kind"]): 1.0} if condition else {}
         baselines = self.outcome.get("baselines") or {}
         if metric == "pooled_score":
             return {labels(): number(baselines.get("pooled_accuracy", baselines.get("pooled_error")))}
@@ -276,5 +280,5 @@ OTHERWISE: dict[str, Callable[[Truth, int], dict[Labels, float | None]]] = {
     "rounds_to_go": _rounds_to_go,
     "layer_update_dispersion": _layers("update_dispersion"),
     "layer_pseudo_gradient_norm": _layers("aggregate_norm"),
-    **{name: lambda x, r: {} for name in (*OF_THE_OUTCOME, "pooled_score", "alone_score")},
+    **{name: lambda x, r: {} for name in (*OF_THE_OUTCOME, "pooled_score", "alone_score", "run_condition")},
 }

@@ -72,6 +72,9 @@ def assert_same_run(one: Path, other: Path, *, timed: bool = False) -> None:
         assert_engine_is_named(path)
     assert recorded(one) == recorded(other)
     assert RunFolder(one).model.read_bytes() == RunFolder(other).model.read_bytes()
+    assert RunFolder(one).best_model.is_file() == RunFolder(other).best_model.is_file()
+    if RunFolder(one).best_model.is_file():
+        assert RunFolder(one).best_model.read_bytes() == RunFolder(other).best_model.read_bytes()
     rows, expected = client_rows(one), client_rows(other)
     assert rows.keys() == expected.keys()
     for name, column in expected.items():

@@ -114,6 +114,11 @@ OUTCOME = table(
     | _each("reasons criteria", list_of(text))
     | {
         "last_finite_round": round_index,
+        "condition": maybe(
+            table({"kind": text, "round": round_index, "words": text}, {"numbers": _NUMBERS, "subkind": text})
+        ),
+        "signs": list_of(table({"name": text, "says": text, "number": maybe(number), "words": text})),
+        "best_model": maybe(table({"round": round_index, "metric": text, "value": number})),
         "test_class_accuracy": maybe(list_of(maybe(number))),
         "rate": maybe(_RATE),
         "rounds_to_go": _LEFT,

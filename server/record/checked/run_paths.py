@@ -4,6 +4,7 @@ scenario.toml      the scenario as resolved            rounds.jsonl    one line 
 environment.json   versions, machine, decisions        events.jsonl    one line an event
 clients/           rows by client and round            checkpoint/     the state for `resume`
 model.safetensors  the final model                     outcome.json    how it ended; absent before
+model.best.safetensors  the best model by validation (only where validation is measured)
 partition.json     client sizes and label counts       report.html     the report, from `dashboards`
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
@@ -98,6 +99,11 @@ class RunPaths:
     def model(self) -> Path:
         """The final model."""
         return self.path / "model.safetensors"
+
+    @property
+    def best_model(self) -> Path:
+        """The model of the round with the lowest validation loss; absent where no validation loss was measured."""
+        return self.path / "model.best.safetensors"
 
     @property
     def environment(self) -> Path:

@@ -94,7 +94,8 @@ def run_folder(root: Path, name: str = "digits-1121-0714-7f3a", *, words: str = 
     event = {"round": 4, "kind": "clients_failed", "message": "3 clients answered with an error"}
     (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
     drift = {"words": "rose to round 3, then fell", "worst_clients": ["17"]}
-    outcome = {"outcome": "converged", "round": 9, "words": words, "drift": drift}
+    condition = {"kind": "converged", "round": 7, "words": "validation loss rests at 0.1"}
+    outcome = {"outcome": "converged", "round": 9, "words": words, "drift": drift, "condition": condition}
     (folder / "outcome.json").write_text(json.dumps(outcome))
     return folder
 
@@ -108,6 +109,7 @@ def test_run_is_annotated_at_its_rounds(grafana, tmp_path):
     assert last["time"] == 946_684_809_000
     assert set(last["tags"]) == {"fedscape", folder.name, "converged"}
     assert "converged at round 9: why" in last["text"]
+    assert "what happened: validation loss rests at 0.1" in last["text"]
     assert "rose to round 3, then fell" in last["text"]
 
 

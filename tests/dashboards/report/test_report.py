@@ -17,7 +17,7 @@ import pytest
 from clients.core.errors import RunFolderError, UserError
 from clients.core.population import Population
 from dashboards.report import client_grid as grids
-from dashboards.report import round_series, run_text
+from dashboards.report import condition_text, round_series, run_text
 from dashboards.report.client_grid import client_grid
 from dashboards.report.pages import DRAWING, asset
 from dashboards.report.report import report_page, write_report
@@ -327,6 +327,38 @@ def test_page_loads_nothing(tmp_path: Path) -> None:
     assert re.findall(r'(?:src|href)="(?!data:,)[^"]*"', page.replace(asset(DRAWING[0]), "")) == []
     assert "@import" not in page
     assert str(tmp_path) not in page  # no path of this machine
+
+
+def test_view_says_what_happened_and_which_model_is_the_best(tmp_path: Path) -> None:
+    view = run_view(read_run(make_record(tmp_path / "run", rounds=9).path))
+    assert view["happened"] == "Validation loss falls."
+    assert view["signs"] == [["outputs agree", "not measured", "no agreement was measured"]]
+    rows = {name: (value, aside) for name, value, aside in view["reached"]}
+    assert rows["best model"] == ("that of round 8, validation loss 0.25", "model.best.safetensors")
+    assert condition_text.HAPPENED not in rows
+    assert condition_text.SIGNS_ROW not in rows
+
+
+def test_record_of_an_earlier_version_says_nothing_of_its_condition(tmp_path: Path) -> None:
+    earlier = {"condition": None, "signs": [], "best_model": None}
+    view = run_view(read_run(make_record(tmp_path / "run", rounds=9, outcome=earlier).path))
+    assert (view["happened"], view["signs"]) == ("", [])
+    assert "best model" not in {row[0] for row in view["reached"]}
+
+
+def test_console_prints_the_condition_the_signs_and_the_best_model() -> None:
+    outcome = {
+        "condition": {"kind": "overfitted", "words": "it overfits since round 9"},
+        "signs": [{"name": "parameters_settle", "says": "no", "number": 0.1, "words": "a round changes them"}],
+        "best_model": {"round": 60, "metric": "validation_loss", "value": 0.5},
+        "last_finite_round": 60,
+    }
+    assert run_text.reached(outcome)[:3] == [
+        ("what happened", "It overfits since round 9."),
+        ("signs", "parameters settle: no"),
+        ("best model", "that of round 60, validation loss 0.5   (also the last: model.best.safetensors and "
+                       "model.safetensors are equal)"),
+    ]  # fmt: skip
 
 
 def test_run_ends_with_its_report(tmp_path: Path) -> None:

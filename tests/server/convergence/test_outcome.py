@@ -13,7 +13,7 @@ from clients.core.streams import generator
 from dashboards.report.run_text import reached
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.monitor import ConvergenceOptions
-from server.convergence.outcome import Trend, _fit_whole, drift_course, to_target, widest
+from server.convergence.outcome import Trend, drift_course, fit_whole, to_target, widest
 from server.convergence.rate import FEWEST, NoTrend, Rate, fit_rate
 
 
@@ -32,7 +32,7 @@ def test_whole_record_is_fitted_where_the_newest_rounds_have_no_trend() -> None:
     noise = 1e-4 * generator(3, "plateau").standard_normal(300)
     values = (1.0 + 0.9 ** np.arange(300) + noise).tolist()
     assert isinstance(fit_rate(values), NoTrend)
-    whole = _fit_whole(values)
+    whole = fit_whole(values)
     assert isinstance(whole, Rate)
     assert whole.factor == pytest.approx(0.9, abs=0.01)
     assert whole.limit == pytest.approx(1.0, abs=0.001)
@@ -45,7 +45,7 @@ def test_newest_phase_of_a_curve_is_fitted() -> None:
     fast = 5.0 + 50.0 * 0.9 ** np.arange(50)
     slow = 4.0 + 0.99 ** np.arange(1, 101)
     values = [*fast, *slow] + 0.05 * generator(1, "phases").standard_normal(150)
-    straight, whole = fit_rate(values, window=150), _fit_whole(values.tolist())
+    straight, whole = fit_rate(values, window=150), fit_whole(values.tolist())
     assert isinstance(straight, Rate)
     assert straight.limit > values[-15:].mean() + values[-15:].std(), "the newest values contradict it"
     assert straight.high < 0.99
@@ -84,7 +84,7 @@ TRAFFIC = [
 
 
 def test_curve_whose_newest_rounds_are_level_keeps_the_power_law_of_the_whole() -> None:
-    assert isinstance(_fit_whole(TRAFFIC), NoTrend)
+    assert isinstance(fit_whole(TRAFFIC), NoTrend)
     rate = trend(TRAFFIC).fit(whole=True)["rate"]
     assert rate["family"] == "power"
     assert 0.249 < rate["limit_low"] < np.mean(TRAFFIC[-10:]) < rate["limit_high"] < 0.265
@@ -94,7 +94,7 @@ def test_curve_whose_newest_rounds_are_level_keeps_the_power_law_of_the_whole() 
 
 @pytest.mark.parametrize("count", [0, 1, FEWEST - 1])
 def test_too_few_values_have_no_rate(count: int) -> None:
-    found = _fit_whole([1.0 + 0.5**r for r in range(count)])
+    found = fit_whole([1.0 + 0.5**r for r in range(count)])
     assert isinstance(found, NoTrend)
     assert found.reason == f"{count} values are too few, {FEWEST} are needed"
 
@@ -108,7 +108,7 @@ def test_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: py
         return Rate(0.9, 0.8, 1.0, 7.0, 1.0, window, (8.0, 7.9))
 
     monkeypatch.setattr("server.convergence.outcome.fit_rate", too_high)
-    found = _fit_whole([1.0] * 64)
+    found = fit_whole([1.0] * 64)
     assert isinstance(found, NoTrend)
     assert "falls in phases" in found.reason
     assert windows == [64, 32, 16, 8]

@@ -32,7 +32,7 @@ ALL = (*RUN, *ROUND, *OUTCOME, *EXPORTER)
 BOUNDED = {
     *("bound", "class", "criterion", "direction", "layer", "le", "quantile", "rank", "sink", "split", "state"),
     *("statistic", "engine", "tile", "compiled", "scenario", "algorithm", "seed", "version", "model", "data"),
-    *("partition", "fault", "drift", "district", "worker", "study", "arm"),
+    *("partition", "fault", "drift", "district", "worker", "condition", "study", "arm"),
 }
 
 
