@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
-from clients.core.errors import EngineError, RunFolderError, UserError
+from clients.core.errors import EngineError, UserError
 from clients.core.parameters import Layout
 from clients.engines.native.threads import threads_restored
 from clients.flower.shim import quiet
@@ -28,7 +27,7 @@ from simulator.explaining.reading import evidence_of
 from simulator.explaining.trials import State
 from simulator.runs.arguments.checks import check_parts, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides
-from simulator.runs.record import recorded_scenario
+from simulator.runs.record import model_tensors, recorded_scenario
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
 
@@ -156,10 +155,7 @@ def _states(session: Session, folder: RunFolder) -> list[State]:
         if newest is not None:
             found.append(State("end", newest.round_index, newest.tensors["parameters"], newest.tensors["buffers"]))
         return found
-    try:
-        tensors = load_file(folder.model)
-    except (OSError, ValueError) as error:
-        raise RunFolderError(str(folder.model), f"cannot be read: {error}") from error
+    tensors = model_tensors(folder.model)
     task = session.task
     params, buffers = (
         _vector(task.parameters, tensors, session.start.params),

@@ -94,7 +94,7 @@ def walk(session: Session, run: Replayable, *, after: int, last: int) -> Iterato
 def _next(experiment: Experiment, checkpointer: RunCheckpointer, state: ServerState) -> ServerState:
     """Play one round and make its client states permanent."""
     state, result = play_round(experiment, state)
-    checkpointer.commit(state, result.columns, result.scores)
+    checkpointer.commit(state, result.line, result.columns, result.scores)
     return state
 
 
