@@ -16,6 +16,8 @@ FALL = 0.05
 """Share of what was gained that the last fifth of the rounds gained."""
 LEFT = 0.04
 """Share of what was gained that is left to gain at the present slowing down."""
+FEW, SHORT = 15.0, 0.03
+"""Rounds that are few, and the share of the way to the reference that is left after them."""
 JUMP, CLEAR = 0.06, 4.0
 """Share of what was gained that a drift lost, and deviations of the noise before it."""
 
@@ -30,12 +32,14 @@ def too_few_rounds(e: Evidence) -> Sign:
     fell = float(np.median(before) - np.median(after))
     clear = math.inf if direction(values.tolist()) < 0 else fell / max(2.0 * e.noise / math.sqrt(fifth), 1e-12)
     left = _left(values)
+    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell > 0 else 0.0
     words = (
         f"{label_of(e.loss_name)} fell by {shown(fell)} in the last fifth of the rounds, "
         f"{fell / e.scale:.0%} of all it gained",
         f"at the pace at which it slows down, {shown(left)} is left",
+        *e.short_words,
     )
-    return Sign(min(max(fell / FALL, left / LEFT) / e.scale, clear), words)
+    return Sign(max(short, min(max(fell / FALL, left / LEFT) / e.scale, clear)), words)
 
 
 def _left(values: F64) -> float:

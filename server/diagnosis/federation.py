@@ -19,11 +19,11 @@ GAP = 0.03
 """Share of the fall of the loss that lies between the global model and the local ones."""
 SKEW = 0.5
 """Distance of clients' labels from all labels, beyond chance; at most 2."""
-COHORT_GAIN = 0.01
+COHORT_GAIN = 0.008
 """Share of what was gained that four times the cohort gains in one round."""
 FEW = 5.0
 """Clients of a cohort that are few."""
-PARTED, APART, LONE = 2.0, 2.0, 2.0
+PARTED, APART, LONE = 1.85, 2.0, 2.0
 """Ratio of the losses on both sides of the gap, of the medians, and the factor by which a single client must exceed."""
 UNEVEN, RELATED = 3.0, 0.35
 """Dispersion of the clients' numbers of rounds beyond chance, and their correlation with the loss."""
@@ -111,7 +111,7 @@ def batch_statistics(e: Evidence) -> Sign:
     """Batch normalisation where clients hold different classes: the averaged statistics fit no client."""
     if e.get("model.norm") != "batch":
         return NOTHING
-    strength = min(2 * e.emd / SKEW, gap(e) / GAP)
+    strength = min(2 * e.emd / SKEW, 1.5 * gap(e) / GAP)
     words = (
         "the model has batch normalisation, and its statistics are averaged over clients",
         f"clients' labels are {e.emd:.2f} further from all labels (L1) than a random deal would put them",

@@ -13,11 +13,11 @@ from server.diagnosis.finding import NOTHING, Change, Sign
 
 SPREAD, OFFSET = 5.0, 8.0
 """Times that the largest features' deviation exceeds the median, and that means exceed deviations."""
-RATIO, MISSED = 8.0, 0.2
+RATIO, MISSED = 8.0, 0.1
 """Times that the most common class exceeds the rarest, and by how much its recall exceeds that of rare ones."""
 RISE = 0.05
 """Share of what was gained that validation loss rose again."""
-SHORT = 0.06
+SHORT = 0.04
 """Share of the way from the first loss to the reference's that a model too small leaves."""
 TAILS = 1.8
 """Root mean squared over mean absolute error; 1.25 for normal errors."""

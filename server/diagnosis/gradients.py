@@ -10,13 +10,13 @@ from server.convergence.facts import shown
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
-NOISE_GAIN = 0.004
+NOISE_GAIN = 0.003
 """Share of what was gained that full batches gain in one round at the end."""
 MOSTLY = 0.6
 """Share of the gain of half the rate that full batches must have."""
-RATIO = 20.0
+RATIO = 8.0
 """Times that the last layer's relative gradient exceeds the first's."""
-LEARNT = 0.25
+LEARNT = 0.4
 """Share of the first loss that a run with vanishing gradients gains at most."""
 SPIKE = 30.0
 """Times the median of the early rounds' largest gradient norm."""

@@ -3,8 +3,8 @@
     make causes
     python tests/benchmarks/causes/measure.py [--seeds N] [--only CAUSE ...] [--keep FOLDER]
 
-Thresholds were set on runs of even seeds. The tables of docs/explaining.md, written between their marks, are those of
-odd seeds. With --keep, played runs are kept and not played again.
+Thresholds were set on runs of the first two seeds. The tables of docs/explaining.md, written between their marks, are
+those of the others. With --keep, played runs are kept and not played again.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from server.diagnosis.evidence import Evidence  # noqa: E402
 
 DOCS = ROOT / "docs" / "explaining.md"
 BEGIN, END = "<!-- causes: written by make causes -->", "<!-- end of causes -->"
+CALIBRATION = 2
+"""Seeds below it were looked at when thresholds were set."""
 HARM = 0.02
 """Share of the healthy run's gain by which a planted run must be worse: a cause that costs nothing is none."""
 
@@ -169,26 +171,29 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--misses", action="store_true", help="print the runs of even seeds that were missed")
+    parser.add_argument(
+        "--misses", action="store_true", help="print the runs of the thresholds' seeds that were missed"
+    )
     given = parser.parse_args()
     if given.keep is not None:
         given.keep.mkdir(parents=True, exist_ok=True)
     jobs = [(case, given.keep) for case in cases(given.only or PLANTS, range(given.seeds))]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         found = results(dict(pool.map(_play, jobs, chunksize=4)))
-    for name, half in (("even seeds (thresholds)", 0), ("odd seeds (reported)", 1)):
-        print(f"\n{name}\n\n{words([r for r in found if r.case.seed % 2 == half])}")
+    known = [r for r in found if r.case.seed < CALIBRATION]
+    reported = [r for r in found if r.case.seed >= CALIBRATION]
+    for name, some in (("seeds of the thresholds", known), ("seeds that are reported", reported)):
+        print(f"\n{name}\n\n{words(some)}" if some else f"\n{name}: none")
     if given.misses:
         for r in found:
             missed = _false(r) if r.case.cause == "healthy" else r.harmed and not _right(r, 3)
-            if missed and r.case.seed % 2 == 0:
+            if missed and r.case.seed < CALIBRATION:
                 print(r.case.name, r.found[:4])
-    if not given.only:
+    if not given.only and reported:
         text = DOCS.read_text()
         before, _, rest = text.partition(BEGIN)
         after = rest.partition(END)[2]
-        reported = words([r for r in found if r.case.seed % 2])
-        DOCS.write_text(f"{before}{BEGIN}\n\n{reported}\n\n{END}{after}")
+        DOCS.write_text(f"{before}{BEGIN}\n\n{words(reported)}\n\n{END}{after}")
 
 
 if __name__ == "__main__":
