@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from clients.core.arrays import F64
+from server.convergence.added_noise import autocorrelation
 from server.convergence.rate import LEVEL
 
 Family = Literal["geometric", "power", "undecided", "neither"]
@@ -23,6 +24,8 @@ _EVIDENCE = 3.0
 """A family fits clearly better from this difference of log-likelihoods on: 20 to 1."""
 SYSTEMATIC = 0.7
 """Residuals of which neighbours are correlated as much are no noise: the curve bends otherwise."""
+_LINEAR = 0.5
+"""Log of a shape over which its fit is taken for linear."""
 _POINTS = 256
 _OF_MEANS = 1e-6
 """Error of a curve's mean over a stretch."""
@@ -135,7 +138,7 @@ def _profile(t: F64, z: F64, weights: F64, floor: float, *, power: bool) -> Fitt
         residuals = np.sqrt(weights) * (z - _curve(t, weights, best, power=power))
         square = float(residuals.dot(residuals)) or 1.0
         echo = min(max(float(residuals[1:].dot(residuals[:-1])) / square, 0.0), 0.95)
-        free = max(_independent(n, echo) - (4.0 if power else 3.0), 1.0)
+        free = max(_independent(n, autocorrelation(residuals, 4 if power else 3)) - (4.0 if power else 3.0), 1.0)
         from scipy.special import fdtri  # the import takes a tenth of a second, and no early round fits families
 
         bound = misfit * (1.0 + float(fdtri(1.0, free, LEVEL)) / free)
@@ -147,14 +150,38 @@ def _profile(t: F64, z: F64, weights: F64, floor: float, *, power: bool) -> Fitt
         low, high = centre - width, centre + width
         low[0], high[0] = (max(low[0], math.log(0.02)), min(high[0], math.log(8.0))) if power else (low[0], high[0])
         counts = (17, 9) if power else (33, 1)
-    shapes_kept = kept[:, 0] if power else np.exp(-kept[:, 0])
-    shape = best[0] if power else math.exp(-best[0])
+    slack = max(bound - misfit, 0.0) * n
+    shapes = np.r_[kept[:, 0], _ends(t, z, weights, best, slack, power=power)]
+    shape, shapes = (best[0], shapes) if power else (math.exp(-best[0]), np.exp(-shapes))
     ends = kept[:, 2], kept[:, 4]
-    reach = math.sqrt(max(bound - misfit, 0.0) * n)  # of the limit at fixed shape, in units of its own deviation
+    reach = math.sqrt(slack)  # of the limit at fixed shape, in units of its own deviation
     limits = float((ends[0] - reach * ends[1]).min()), float((ends[0] + reach * ends[1]).max())
-    return Fitted(
-        float(shape), (float(shapes_kept.min()), float(shapes_kept.max())), float(best[2]), limits, float(misfit), echo
-    )
+    ends_of_shape = float(shapes.min()), float(shapes.max())
+    return Fitted(float(shape), ends_of_shape, float(best[2]), limits, float(misfit), echo)
+
+
+def _ends(t: F64, z: F64, weights: F64, best: F64, slack: float, *, power: bool) -> F64:
+    """Return the ends of the shape's interval if the fit were linear in its logarithm; none where it is far from it.
+
+    The interval of two correlated parameters is a narrow ridge, which a grid cuts short. `slack` is what the square of
+    the residuals may have more than that of the best row.
+    """
+    shape, shift, _, _, _, height = best
+    basis = _basis(t, weights, best[None, :2], power=power)[0]
+    along = 1.0 + t / shift
+    by_shape = -shape * (np.log(along) if power else t) * basis * height
+    columns = [np.ones(len(t)), basis, by_shape] + [shape * t / (shift * along) * basis * height] * power
+    design = np.array(columns) * np.sqrt(weights)
+    left = np.sqrt(weights) * (z - _curve(t, weights, best, power=power))
+    gram = design @ design.T
+    size = np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    inverse = np.linalg.pinv(gram / size / size[:, None]) / size / size[:, None]
+    step = float((inverse @ (design @ left))[2])
+    reach = math.sqrt(slack * max(float(inverse[2, 2]), 0.0))
+    if reach + abs(step) > _LINEAR:
+        return np.empty(0)
+    ends: F64 = shape * np.exp([step - reach, step + reach])
+    return ends
 
 
 def _basis(t: F64, weights: F64, shapes: F64, *, power: bool) -> F64:

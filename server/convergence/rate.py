@@ -10,13 +10,24 @@ from functools import cache
 import numpy as np
 
 from clients.core.arrays import F64
-from server.convergence.recursion import LONGEST, Line, bent, carried, echoing, regress
+from server.convergence.added_noise import MEMORY, fit_added
+from server.convergence.recursion import (
+    LONGEST,
+    Bend,
+    Line,
+    Slope,
+    bend,
+    carried,
+    echoing,
+    is_exact,
+    regress,
+)
 
 FEWEST = 8
 """Values below which no rate is fitted."""
 NEWEST = 100
 """Newest values that a rate is fitted to."""
-SHORTEST = 16
+SHORTEST = 8
 """Shortest window the search for a straight recursion ends at."""
 RISES = "it rises"
 """Why a rising curve has no rate."""
@@ -24,7 +35,14 @@ STEADY = "it falls without slowing yet"
 """Why a straight fall has no rate."""
 LEVEL = 0.9
 """Coverage the interval aims at."""
-_DESCENT = 5.0  # stationary standard deviations the window must start above its limit
+_DESCENT = 4.0  # stationary standard deviations the window must start above its limit
+_SELECTED = 6.0  # and from which this choice matters little
+_LOST = "it fell no further than noise would carry it"
+_FAINT = 1.5  # bend up to which a window is used after all, where its newest part has no trend
+_SHORT = 16  # and values up to which
+_AGAIN = 0.7  # bend, in units of its bound, that may stay in a part of a window that was bent
+_LONG = 32  # values that added noise needs to be told from a bend
+_CLEAR = 4.0  # bend that is no noise's
 
 
 @dataclass(frozen=True)
@@ -112,10 +130,13 @@ def fit_rate(values: Sequence[float] | F64, *, window: int = NEWEST) -> Rate | N
     floor chosen by likelihood. The interval is Student's, with the larger of the model's and the HC3 variance
     (MacKinnon and White 1985), around the slope corrected for its small-sample bias.
     Where residuals alternate, the noise is added on top of the path instead of carried along by it (a loss measured on
-    few examples), which would pull the slope to 0: there the value before serves as the instrument.
-    Real curves slow down as they fall: while the recursion visibly bends or its residuals drift, the older half of
-    the window is dropped; if even the shortest bends, the interval takes in the slopes at its two ends.
-    Costs about 50 us, and half as much again for every time the window is halved.
+    few examples), which would pull the slope to 0: there the path itself is fitted (`added_noise`), or with the value
+    before as the instrument where that does not settle. So it is where correlated noise bends the recursion only.
+    Real curves slow down as they fall: while the recursion bends or its residuals drift, the older half of the window
+    is dropped. The interval is that of the factor at the newest value: its upper end follows a bend that is left, and
+    if even the shortest window is bent, it takes in the slopes at both ends. Where the newest part has no trend, a
+    faint bend is put up with.
+    Costs about 80 us, and as much again for every time the window is halved.
 
     Args:
         values: a loss or an error, one a round, oldest first (for an accuracy pass 1 - accuracy).
@@ -150,20 +171,43 @@ def fit_rate(values: Sequence[float] | F64, *, window: int = NEWEST) -> Rate | N
 
 def _search(y: F64, rounding: float, newest: float, scale: float) -> Rate | NoTrend:
     """Shorten the window until the recursion in it is straight: y = (values - newest) / scale."""
+    most: float = 1.0
+    longer: Rate | None = None
     while True:
         line = regress(y, rounding)
-        ends = bent(line, rounding)
-        if ends is None or len(y) <= SHORTEST:
-            return _conclude(line, ends, newest, scale)
+        slope, bent = _slope(y, line, rounding, most)
+        if bent.excess <= most or len(y) <= SHORTEST:
+            found = _conclude(line, slope, bent, newest, scale, bends=most < 1.0)
+            lost = isinstance(found, NoTrend) and found.reason.endswith(_LOST)
+            return longer if lost and longer is not None else found
+        if longer is None and (bent.excess <= _FAINT or len(y) <= _SHORT):
+            found = _conclude(line, slope, bent, newest, scale, bends=True)
+            longer = found if isinstance(found, Rate) else None
+        most = _AGAIN
         y = y[-max(SHORTEST, len(y) // 2) :]
         if float(y.max()) - float(y.min()) <= 8.0 * rounding:
             return NoTrend("it does not change any more")
 
 
-def _conclude(line: Line, ends: tuple[float, float] | None, newest: float, scale: float) -> Rate | NoTrend:
-    """Return the rate of a fitted recursion, or why it has none."""
+def _slope(y: F64, line: Line, rounding: float, most: float) -> tuple[Slope, Bend]:
+    """Return the slope of a window by the kind of its noise, and how far it bends; `most` is the bend that may stay."""
+    echo = echoing(line)
+    if echo is not None and not is_exact(line, rounding):
+        added = fit_added(y, echo.value)
+        slope, excess = (added.slope, added.excess) if added else (echo, 0.0)
+        return slope, Bend(excess, (0.0, 0.0), 0.0)
+    bent = bend(line, rounding)
+    if most < bent.excess <= _CLEAR and len(y) >= _LONG:  # added noise that is correlated bends the recursion, too
+        added = fit_added(y, line.slope)
+        if added and added.excess <= most and added.echo < MEMORY and added.slope.value < 1.0:
+            return added.slope, Bend(added.excess, (0.0, 0.0), 0.0)
+    return echo or carried(line), bent
+
+
+def _conclude(line: Line, found: Slope, bent: Bend, newest: float, scale: float, *, bends: bool) -> Rate | NoTrend:
+    """Return the rate of a fitted recursion, or why it has none; `bends`: a longer window was not straight."""
     n = len(line.e)
-    slope, deviation, spread, pivot = echoing(line) or carried(line)
+    slope, deviation, spread, pivot = found
     if slope >= 1.0 and line.x[0] > line.z[-1]:
         hidden = slope - _quantile(n - 2) * deviation < 1.0
         return NoTrend(f"over the newest {n + 1} rounds noise hides whether it slows down" if hidden else STEADY)
@@ -173,17 +217,30 @@ def _conclude(line: Line, ends: tuple[float, float] | None, newest: float, scale
     if start <= -_DESCENT * spread:
         return NoTrend(RISES)
     if start < _DESCENT * spread:
-        return NoTrend(f"over the newest {n + 1} rounds it fell no further than noise would carry it")
-    reach = _quantile(n - 2) * deviation
-    low, high = slope - reach, slope + reach
-    if ends is not None:
-        low, high = min(low, *ends), max(high, *ends)
+        return NoTrend(f"over the newest {n + 1} rounds {_LOST}")
+    low, high = _interval(line, found, bent, start, bends=bends)
     if high <= 0.0:
         return NoTrend("it alternates about its limit")
     factor = max(slope, 0.0)
     x0, z0 = (newest + scale * part for part in pivot)
     limit = newest + scale * (pivot[1] - factor * pivot[0]) / (1.0 - factor)
     return Rate(factor, max(low, 0.0), min(high, 1.0), limit, newest, n + 1, (x0, z0))
+
+
+def _interval(line: Line, found: Slope, bent: Bend, start: float, *, bends: bool) -> tuple[float, float]:
+    """Return the interval of the factor at the newest value.
+
+    Its upper end is that of the slope there where the square of the recursion shows, with the error of the square
+    where a longer window was bent. It is wider the less the fall, `start`, stands out from the noise: what noise lets
+    fall fast and far is what is given a rate at all.
+    """
+    reach = _quantile(len(line.e) - 2) * found.deviation
+    low = found.value - reach
+    high = found.value + reach * (1.0 + (_SELECTED * found.spread / start) ** 2)
+    if bent.excess > 1.0:
+        low, high = min(low, found.value + min(bent.ends)), max(high, found.value + max(bent.ends))
+    error = _quantile(len(line.e) - 2) * bent.error if bends else 0.0
+    return low, max(high, found.value + bent.ends[1] + math.hypot(reach, error))
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from clients.core.arrays import F64
 
 LONGEST = 4096
 """Most values a regression takes."""
-_BENT = 2.6  # |t| of a curved recursion: about one false alarm in a hundred
+_FALSE = 50  # straight curves that one is taken for bent among
 _DRIFTS = 3.0  # z of the residuals' autocorrelation from which they drift
 _ECHO = -2.3  # and from which they alternate: noise is added on top of the path
 _FLOORS = np.array([[0.5], [1.0], [2.0], [4.0], [8.0]])  # noise at the limit, in its standard deviations
@@ -91,25 +92,58 @@ def regress(y: F64, rounding: float) -> Line:
     return Line(x, z, w, xc, e, x_mean, z_mean, slope, weight, sxx, see, limit, spread)
 
 
-def bent(line: Line, rounding: float) -> tuple[float, float] | None:
-    """Say whether the recursion is visibly not a straight line: its slopes at the oldest and newest value, or None."""
+class Bend(NamedTuple):
+    """How far a curve is from a straight recursion.
+
+    `excess`: its largest |t| over the bound that a straight one exceeds once in `_FALSE`. `ends`: what a recursion with
+    a square has more than the slope at the oldest and the newest value; 0 where the square is lost in the noise.
+    `error`: standard deviation of the second of them.
+    """
+
+    excess: float
+    ends: tuple[float, float]
+    error: float
+
+
+def bend(line: Line, rounding: float) -> Bend:
+    """Compare the recursion with a straight line.
+
+    Its residuals are regressed on what is left of the values' squares, and of time, beside the value: a square shows a
+    factor that changes with the height, and time one that changes late, where many values lie close together.
+    """
     w, xc, e, n = line.w, line.xc, line.e, len(line.e)
-    if line.see <= 100.0 * line.weight * rounding**2:
-        return None
-    square = xc * xc
-    lean = float((w * xc).dot(square)) / line.sxx
-    bow = square - (line.sxx / line.weight + lean * xc)
-    wb = w * bow
-    sbb = float(wb.dot(bow))
-    score = wb * e
-    pull = float(score.sum())
-    noise = math.sqrt(max(float(score.dot(score)), line.see / (n - 3) * sbb))
+    if is_exact(line, rounding):
+        return Bend(0.0, (0.0, 0.0), 0.0)
     root = e * np.sqrt(w)
-    echo = float(root[1:].dot(root[:-1])) / line.see * math.sqrt(n)
-    if abs(pull) <= _BENT * noise and echo <= _DRIFTS:
-        return None
-    ends = line.slope + (pull / sbb if sbb > 0.0 else 0.0) * (2.0 * xc[[0, -1]] - lean)
-    return float(ends[0]), float(ends[1])
+    drift = float(root[1:].dot(root[:-1])) / line.see * math.sqrt(n) / _DRIFTS
+    excess = drift if drift > 1.0 else 0.0
+    wx = w * xc
+    bow = leverage = error = 0.0
+    for pattern in (_AGES[:n], xc * xc):
+        lean = float(wx.dot(pattern)) / line.sxx
+        own = pattern - (float(w.dot(pattern)) / line.weight + lean * xc)
+        along = w * own
+        size = max(float(along.dot(own)), 1e-300)
+        pull = float(along.dot(e))
+        deviation = math.sqrt(max(line.see - pull * pull / size, 1e-300) / ((n - 3) * size))
+        t = abs(pull) / size / deviation
+        excess = max(excess, t / false_alarm(n - 3))
+        leverage = 2.0 * float(xc[-1]) - lean
+        bow, error = pull / size if t > 1.0 else 0.0, deviation * abs(leverage)
+    return Bend(excess, (bow * (leverage + 2.0 * float(xc[0] - xc[-1])), bow * leverage), error)
+
+
+def is_exact(line: Line, rounding: float) -> bool:
+    """Return whether the residuals are rounding."""
+    return line.see <= 100.0 * line.weight * rounding**2
+
+
+@cache
+def false_alarm(freedom: int) -> float:
+    """The |t| that no bend at all exceeds once in `_FALSE`."""
+    from scipy.special import stdtrit  # the import takes a tenth of a second, and no early round fits a rate
+
+    return float(stdtrit(freedom, 1.0 - 0.5 / _FALSE))
 
 
 def carried(line: Line) -> Slope:

@@ -1,8 +1,6 @@
 """The 90% interval of the fitted rate covers the true one, on FedAvg's own recursion on noisy quadratics.
 
-Over 283 such settings (rho 0.5 to 0.98; 1, 5, 10, 50 dimensions; starts of 10, 100 and 10,000 times the floor; 20 to
-199 rounds; 300 runs each) the coverage had median 0.903 and lay in 0.85-0.95 for 92%. It is lowest in one dimension
-close to the floor (0.86) and highest in 50 dimensions where a few rounds reach the floor (0.97).
+`test_rate_of_known_curves` has other distances from the floor, and curves whose rate changes.
 """
 
 from __future__ import annotations
@@ -167,13 +165,13 @@ def test_interval_of_the_limit_covers_it(name, noise, echo):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_interval_of_the_limit_covers_fedavgs_noise_floor(name):
-    """The limit of FedAvg's loss is the stationary mean; close to 12 rounds, or never at the floor, 0.73 to 0.78."""
+    """The limit of FedAvg's loss is the stationary mean; with 12 rounds, or never at the floor, 0.8."""
     setting = SETTINGS[name]
     found, _ = losses(curvature=1.0, noise=0.3, clients=4, seeds=60, **setting)
     limit = 0.5 * setting["dimensions"] * setting["local_lr"] * 0.09 / (4 * (2.0 - setting["local_lr"]))
     fits = [fit_families(values) for values in found]
     covered = np.mean([low <= limit <= high for low, high in (fit.geometric.limits for fit in fits)])
-    assert covered >= (0.6 if name in ("12 rounds", "50 dimensions, never at the floor") else 0.8), covered
+    assert covered >= (0.7 if name in ("12 rounds", "50 dimensions, never at the floor") else 0.8), covered
 
 
 def test_sum_of_two_geometric_falls_is_neither_family():

@@ -41,18 +41,15 @@ def test_whole_record_is_fitted_where_the_newest_rounds_have_no_trend() -> None:
 
 
 def test_newest_phase_of_a_curve_is_fitted() -> None:
-    """One fit through both phases gives a limit above the curve, with a narrow interval that contains neither rate."""
+    """One fit through both phases has a limit above the curve, and contains neither rate: it bends, and is cut."""
     fast = 5.0 + 50.0 * 0.9 ** np.arange(50)
     slow = 4.0 + 0.99 ** np.arange(1, 101)
     values = [*fast, *slow] + 0.05 * generator(1, "phases").standard_normal(150)
-    straight, whole = fit_rate(values, window=150), fit_whole(values.tolist())
-    assert isinstance(straight, Rate)
-    assert straight.limit > values[-15:].mean() + values[-15:].std(), "the newest values contradict it"
-    assert straight.high < 0.99
-    assert isinstance(whole, Rate)
-    assert whole.rounds <= 75
-    assert whole.low <= 0.99 <= whole.high
-    assert whole.limit < values[-15:].mean()
+    for found in (fit_rate(values, window=150), fit_whole(values.tolist())):
+        assert isinstance(found, Rate)
+        assert found.rounds <= 75
+        assert found.low <= 0.99 <= found.high < 1.0
+        assert found.limit < values[-15:].mean()
 
 
 def test_curve_that_rises_first_is_fitted_from_its_peak() -> None:
