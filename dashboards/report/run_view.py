@@ -10,7 +10,7 @@ from typing import Any
 from dashboards.report import condition_text, round_series, run_text
 from dashboards.report.city_view import city_view, event_rows
 from dashboards.report.client_grid import METRICS, client_grid
-from dashboards.report.explanation_view import explanation_view
+from dashboards.report.explanation.view import explanation_view
 from dashboards.report.forecast_view import forecast_view
 from dashboards.report.formats import count, is_number, number, share
 from dashboards.report.run_data import RunData

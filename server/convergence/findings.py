@@ -10,8 +10,8 @@ import numpy as np
 
 from server.convergence.facts import METRICS, facts_of, label_of, shown
 from server.convergence.noise import CLEAR, WINDOW, deviation, direction
-from server.convergence.rate import NoTrend, Rate, fit_rate
-from server.convergence.recursion import LONGEST
+from server.convergence.rates.rate import NoTrend, Rate, fit_rate
+from server.convergence.rates.recursion import LONGEST
 
 Line = Mapping[str, Any]
 Series = list[tuple[int, float]]

@@ -11,11 +11,11 @@ import numpy as np
 
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.facts import facts_of
-from server.convergence.families import SYSTEMATIC, fit_families
 from server.convergence.findings import shrinking
 from server.convergence.monitor import ConvergenceOptions
-from server.convergence.rate import FEWEST, NEWEST, RISES, NoTrend, Rate, fit_rate
-from server.convergence.recursion import LONGEST
+from server.convergence.rates.families import SYSTEMATIC, fit_families
+from server.convergence.rates.rate import FEWEST, NEWEST, RISES, NoTrend, Rate, fit_rate
+from server.convergence.rates.recursion import LONGEST
 from server.convergence.targets import TargetTracker
 
 Line = Mapping[str, Any]

@@ -17,7 +17,7 @@ RATIO, MISSED = 8.0, 0.1
 """Times that the most common class exceeds the rarest, and by how much its recall exceeds that of rare ones."""
 RISE = 0.05
 """Share of what was gained that validation loss rose again."""
-SHORT = 0.04
+SHORT = 0.055
 """Share of the way from the first loss to the reference's that a model too small leaves."""
 TAILS = 1.8
 """Root mean squared over mean absolute error; 1.25 for normal errors."""
@@ -91,7 +91,7 @@ def settled(e: Evidence) -> float:
         return 0.0
     fifth = max(2, len(values) // 5)
     fell = float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
-    return float(np.clip(1.5 - fell / e.scale / 0.04, 0.0, 1.0))
+    return float(np.clip(1.25 - fell / e.scale / 0.04, 0.0, 1.0))
 
 
 def model_too_small(e: Evidence) -> Sign:

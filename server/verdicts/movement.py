@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.convergence.families import Fitted, fit_families
 from server.convergence.outcome import fit_whole
-from server.convergence.rate import Rate
-from server.convergence.recursion import LONGEST
+from server.convergence.rates.families import Fitted, fit_families
+from server.convergence.rates.rate import Rate
+from server.convergence.rates.recursion import LONGEST
 from server.verdicts.course import Course, motion_of
 from server.verdicts.thresholds import BLOCKS, FEWEST, STRAIGHT, TAIL
 

@@ -11,9 +11,9 @@ from functools import partial
 
 from rate_curves import DISTANCES, ROUNDS, Curves, power, quadratic, two_phases
 
-from server.convergence.families import fit_families
 from server.convergence.outcome import fit_whole
-from server.convergence.rate import Rate
+from server.convergence.rates.families import fit_families
+from server.convergence.rates.rate import Rate
 
 ROWS: dict[str, dict[str, Callable[[str, int, int], Curves]]] = {
     "quadratic": {

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from clients.core.streams import generator
-from server.convergence.families import fit_families
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.outcome import Trend
-from server.convergence.rate import Rate, fit_rate
-from server.convergence.recursion import regress
+from server.convergence.rates.families import fit_families
+from server.convergence.rates.rate import Rate, fit_rate
+from server.convergence.rates.recursion import regress
 
 SEEDS = 200
 

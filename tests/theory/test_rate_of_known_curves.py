@@ -12,9 +12,9 @@ from rate_curves import DISTANCES, ROUNDS, noise_of, power, quadratic, two_phase
 from rate_table import shares
 
 from clients.core.streams import generator
-from server.convergence.added_noise import fit_added
-from server.convergence.rate import NoTrend, Rate, fit_rate
-from server.convergence.recursion import bend, echoing, regress
+from server.convergence.rates.added_noise import fit_added
+from server.convergence.rates.rate import NoTrend, Rate, fit_rate
+from server.convergence.rates.recursion import bend, echoing, regress
 
 SEEDS = 200
 

@@ -14,7 +14,7 @@ from dashboards.report.run_text import reached
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.outcome import Trend, drift_course, fit_whole, to_target, widest
-from server.convergence.rate import FEWEST, NoTrend, Rate, fit_rate
+from server.convergence.rates.rate import FEWEST, NoTrend, Rate, fit_rate
 
 
 def trend(values: Any, metric: str = "validation_loss", **given: Any) -> Trend:

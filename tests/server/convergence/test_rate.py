@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from clients.core.streams import generator
-from server.convergence.rate import FEWEST, NoTrend, Rate, fit_rate
-from server.convergence.recursion import carried, regress
+from server.convergence.rates.rate import FEWEST, NoTrend, Rate, fit_rate
+from server.convergence.rates.recursion import carried, regress
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 0.9, 0.99])

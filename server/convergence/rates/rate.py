@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 
 from clients.core.arrays import F64
-from server.convergence.added_noise import MEMORY, fit_added
-from server.convergence.recursion import (
+from server.convergence.rates.added_noise import MEMORY, fit_added
+from server.convergence.rates.recursion import (
     LONGEST,
     Bend,
     Line,

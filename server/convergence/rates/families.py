@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from clients.core.arrays import F64
-from server.convergence.added_noise import autocorrelation
-from server.convergence.rate import LEVEL
+from server.convergence.rates.added_noise import autocorrelation
+from server.convergence.rates.rate import LEVEL
 
 Family = Literal["geometric", "power", "undecided", "neither"]
 FEWEST_OF_FAMILY = 12

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clients.core.arrays import F64
-from server.convergence.recursion import Slope, false_alarm
+from server.convergence.rates.recursion import Slope, false_alarm
 
 MEMORY = 0.8
 """Autocorrelation from which residuals are a path of their own, and no added noise."""
