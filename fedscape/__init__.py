@@ -43,6 +43,9 @@ recorded run again and compares it with its record. `fs.bisect(a, b)` finds the 
 `fs.study(scenario, factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=10)` plays arms over seeds and compares
 them: `.table()`, `.compare("fedavg", "scaffold")`, `.ranking()`. `fs.open_study(path)` reads its folder.
 
+`fs.lessons()` lists small experiments that show one phenomenon each; `fs.lesson("learning-rate")` plays one, checks
+what it claims and writes its page.
+
 `fs.simulate(scenario, observers=[mine])` calls your own observers in each round; `snapshot_taken(snapshot)` gets an
 `fs.Snapshot` with a copy of the model.
 """
@@ -91,6 +94,8 @@ if TYPE_CHECKING:
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
     from server.rounds.observers import Snapshot
+    from simulator.lessons.lesson import Lesson
+    from simulator.lessons.play import PlayedLesson, lesson, lessons
     from simulator.replay.bisect import Bisection, bisect
     from simulator.replay.branch import branch
     from simulator.replay.verify import Verification, verify
@@ -117,10 +122,12 @@ _HOME = {
     "Examples": "clients.core.examples",
     "FedscapeError": "clients.core.errors",
     "HeterogeneityMeasures": "clients.heterogeneity.table",
+    "Lesson": "simulator.lessons.lesson",
     "LocalResult": "clients.training.rules",
     "LocalRule": "clients.training.rules",
     "PartitionError": "clients.core.errors",
     "PooledArrays": "clients.sources.pooled_arrays",
+    "PlayedLesson": "simulator.lessons.play",
     "Population": "clients.core.population",
     "Record": "simulator.runs.record",
     "RoundTable": "server.record.round_table",
@@ -151,6 +158,8 @@ _HOME = {
     "coordinate_median": "server.algorithms.aggregation",
     "custom_population": "clients.sources.custom",
     "describe_data": "simulator.runs.describing",
+    "lesson": "simulator.lessons.play",
+    "lessons": "simulator.lessons.play",
     "load_scenario": "simulator.scenario.sections",
     "local_rule": "clients.training.rules",
     "momentum": "server.algorithms.transforms",
@@ -186,9 +195,11 @@ __all__ = [
     "Examples",
     "FedscapeError",
     "HeterogeneityMeasures",
+    "Lesson",
     "LocalResult",
     "LocalRule",
     "PartitionError",
+    "PlayedLesson",
     "PooledArrays",
     "Population",
     "Record",
@@ -220,6 +231,8 @@ __all__ = [
     "coordinate_median",
     "custom_population",
     "describe_data",
+    "lesson",
+    "lessons",
     "load_scenario",
     "local_rule",
     "momentum",
