@@ -109,6 +109,8 @@ def report_page(
     if introduction is not None:
         title, lines = introduction.title, [*introduction.plain_words(), *lines]
         payload["introduction"] = introduction.view()
+        if compare is not None:
+            compare["words"] = []  # the introduction says what differs
     words = "\n".join(f"<p>{html.escape(line)}</p>" for line in lines)
     data = f'<script type="application/json" id="data">{inline_json(payload)}</script>\n'
     return page_of(f"{title} · fedscape", data, (*DRAWING, "report.js"), POLICY, words)

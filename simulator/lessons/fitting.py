@@ -156,4 +156,60 @@ SEARCH = Lesson(
     ),
 )
 
-ROWS = (OVERFITTING, ZEROS, SEARCH)
+SIGN_ARMS = {"rate falls to 0": "falls", "constant rate": "constant", "falls too early": "early"}
+
+
+def _signs(runs: Runs) -> Numbers:
+    found: dict[str, float] = {}
+    for arm, key in SIGN_ARMS.items():
+        rounds = runs[arm].session.scenario.run.rounds
+        found[f"change_{key}"] = last(runs[arm], "relative_change")
+        found[f"agreement_{key}"] = last(runs[arm], "agreement")
+        found[f"gain_{key}"] = at_round(runs[arm], LOSS, rounds - 10) - at_round(runs[arm], LOSS, rounds)
+        found[f"loss_{key}"] = last(runs[arm], LOSS)
+    return found
+
+
+SIGNS = Lesson(
+    name="three-signs",
+    title="Three signs of convergence, and their disagreement",
+    group=GROUP,
+    question="Parameters settle, outputs agree, validation stops improving: do the three signs say the same?",
+    scene=scene(
+        DIGITS,
+        model={"kind": "softmax"},
+        local={"local_lr": 0.5, "local_steps": 20, "batch_size": 4},
+        run={"rounds": 60, "seed": 1},
+    ),
+    arms={
+        "rate falls to 0": {"local.schedule": {"kind": "cosine", "rounds": 64}},
+        "constant rate": {},
+        "falls too early": {"local.local_lr": 0.05, "local.schedule": {"kind": "step", "factor": 0.5, "every": 1}},
+    },
+    numbers=_signs,
+    look="In the last round the parameters still change by {change_falls:.1g} of their length where the rate "
+    "falls to 0, by {change_constant:.1g} at the constant rate, and by {change_early:.1g} where it falls too "
+    "early. The share of outputs that agree with the round before is {agreement_falls:.1%}, "
+    "{agreement_constant:.1%} and {agreement_early:.1%}. In the last ten rounds the validation loss fell by "
+    "{gain_falls:.4f}, {gain_constant:.4f} and {gain_early:.4f}; it ends at {loss_falls:.3f}, "
+    "{loss_constant:.3f} and {loss_early:.3f}.",
+    change='--set "falls too early:local.schedule.every=20" lets that arm go on: it then ends near the first.',
+    trial=("falls too early:local.schedule.every=20",),
+    theory="Each sign is necessary and none is enough. With constant noisy steps the loss has arrived at its "
+    "floor while the parameters walk around it for ever (Bottou, Curtis and Nocedal 2018, section 4.2). Where "
+    "the rates' sum is finite all three signs say yes, and the model stands where the rate died, far from the "
+    "minimum (Robbins and Monro 1951).",
+    claims=(
+        Claim(
+            "At the constant rate the parameters move ten times as much as where the rate falls.",
+            lambda n: n["change_constant"] > 10 * n["change_falls"] > 0,
+        ),
+        Claim(
+            "Where the rate falls too early, all three signs say yes.",
+            lambda n: n["change_early"] < 1e-4 and n["agreement_early"] > 0.999 and abs(n["gain_early"]) < 1e-4,
+        ),
+        Claim("It has at least twice the loss of the first arm.", lambda n: n["loss_early"] > 2 * n["loss_falls"]),
+    ),
+)
+
+ROWS = (OVERFITTING, ZEROS, SEARCH, SIGNS)

@@ -65,8 +65,8 @@ ROWS = (
         name="ravine",
         title="Seven optimisers in one ravine",
         group="Optimisers",
-        question="How fast do gradient descent, momentum and adaptive steps cross a valley that is 25 times as "
-        "steep as long?",
+        question="How fast do gradient descent, momentum and adaptive steps run along a valley whose walls are "
+        "25 times as steep as its floor?",
         scene=RAVINE,
         arms={
             "GD": {},

@@ -20,7 +20,7 @@ NAME = "learning-rate"
 def changed(tmp_path_factory: pytest.TempPathFactory) -> PlayedLesson:
     """Return the lesson in which the rate above 2/L is brought below it."""
     folder = tmp_path_factory.mktemp("lesson") / "mine"
-    return play_lesson(NAME, out=folder, sets=["too high:local.local_lr=0.19", "run.rounds=40"])
+    return play_lesson(NAME, out=folder, sets=["too high:local.local_lr=0.19", "run.rounds=70"])
 
 
 def test_change_ends_a_claim_and_moves_the_prediction(changed: PlayedLesson) -> None:
@@ -82,7 +82,7 @@ def test_page_opens_with_the_text_above_the_runs(changed: PlayedLesson, dark: bo
         assert page.requests == [changed.page.as_uri()]
         words = page.evaluate("document.getElementById('introduction').innerText")
         assert all(text in words for text in changed.texts.values())
-        assert "Changed: too high:local.local_lr=0.19, run.rounds=40" in words
+        assert "Changed: too high:local.local_lr=0.19, run.rounds=70" in words
         states = page.evaluate("[...document.querySelectorAll('#claims b')].map((one) => one.className)")
         assert states == ["converged" if claim.holds else "diverged" for claim in changed.claims]
         labels = page.evaluate("[...document.querySelectorAll('.key button span')].map((one) => one.innerText)")
