@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("README.md", "docs/extending.md", "docs/from-python.md"),
-    *("docs/studies.md", "docs/tuning.md", "docs/branching.md"),
+    *("docs/studies.md", "docs/tuning.md", "docs/branching.md", "docs/lessons.md"),
 )
 
 
