@@ -49,6 +49,9 @@ recorded run again and compares it with its record. `fs.bisect(a, b)` finds the 
 `fs.study(scenario, factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=10)` plays arms over seeds and compares
 them: `.table()`, `.compare("fedavg", "scaffold")`, `.ranking()`. `fs.open_study(path)` reads its folder.
 
+`fs.lessons()` lists small experiments that show one phenomenon each; `fs.lesson("learning-rate")` plays one, checks
+what it claims and writes its page.
+
 `fs.simulate(scenario, observers=[mine])` calls your own observers in each round; `snapshot_taken(snapshot)` gets an
 `fs.Snapshot` with a copy of the model.
 """
@@ -99,6 +102,8 @@ if TYPE_CHECKING:
     from server.rounds.observers import Snapshot
     from simulator.explaining.explain import Explanation, explain
     from simulator.explaining.trying import Tried, try_change
+    from simulator.lessons.lesson import Lesson
+    from simulator.lessons.play import PlayedLesson, lesson, lessons
     from simulator.probes.probe import probe
     from simulator.probes.result import Probes
     from simulator.replay.bisect import Bisection, bisect
@@ -130,10 +135,12 @@ _HOME = {
     "Explanation": "simulator.explaining.explain",
     "FedscapeError": "clients.core.errors",
     "HeterogeneityMeasures": "clients.heterogeneity.table",
+    "Lesson": "simulator.lessons.lesson",
     "LocalResult": "clients.training.rules",
     "LocalRule": "clients.training.rules",
     "PartitionError": "clients.core.errors",
     "PooledArrays": "clients.sources.pooled_arrays",
+    "PlayedLesson": "simulator.lessons.play",
     "Population": "clients.core.population",
     "Probes": "simulator.probes.result",
     "Record": "simulator.runs.record",
@@ -168,6 +175,8 @@ _HOME = {
     "custom_population": "clients.sources.custom",
     "describe_data": "simulator.runs.describing",
     "explain": "simulator.explaining.explain",
+    "lesson": "simulator.lessons.play",
+    "lessons": "simulator.lessons.play",
     "load_scenario": "simulator.scenario.sections",
     "local_rule": "clients.training.rules",
     "momentum": "server.algorithms.transforms",
@@ -207,9 +216,11 @@ __all__ = [
     "Explanation",
     "FedscapeError",
     "HeterogeneityMeasures",
+    "Lesson",
     "LocalResult",
     "LocalRule",
     "PartitionError",
+    "PlayedLesson",
     "PooledArrays",
     "Population",
     "Probes",
@@ -245,6 +256,8 @@ __all__ = [
     "custom_population",
     "describe_data",
     "explain",
+    "lesson",
+    "lessons",
     "load_scenario",
     "local_rule",
     "momentum",

@@ -73,8 +73,15 @@ class GruForecaster(nn.Module):
         return out
 
 
-def initialised(module: nn.Module, how: str, generator: torch.Generator | None) -> nn.Module:
-    """Initialise weights by Glorot and Bengio 2010 ("xavier"), He et al. 2015 ("he") or torch's default ("torch")."""
+def initialised(module: nn.Module, how: str, generator: torch.Generator | None, scale: float = 1.0) -> nn.Module:
+    """Initialise weights by Glorot and Bengio 2010 ("xavier"), He et al. 2015 ("he") or torch's default ("torch").
+
+    Args:
+        module: whose layers are initialised in place.
+        how: see above; "zero" sets weights to 0.
+        generator: of the draws.
+        scale: factor of the drawn weights.
+    """
     for m in module.modules():
         if not isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d) or m.weight.is_meta:
             continue  # on `meta`, which has no values, torch's draws would import its compiler for a second
@@ -86,6 +93,9 @@ def initialised(module: nn.Module, how: str, generator: torch.Generator | None) 
             nn.init.kaiming_normal_(m.weight, nonlinearity="relu", generator=generator)
         else:
             nn.init.kaiming_uniform_(m.weight, a=math.sqrt(5), generator=generator)
+        if scale != 1.0:
+            with torch.no_grad():
+                m.weight.mul_(scale)
         if m.bias is not None:
             if how == "torch":
                 bound = 1 / math.sqrt(nn.init._calculate_fan_in_and_fan_out(m.weight)[0])
@@ -129,7 +139,8 @@ def mlp(o: MlpOptions, shape: Shape, outputs: int, generator: torch.Generator | 
         ]
         layers += [nn.Dropout(o.dropout)] if o.dropout else []
         inputs = width
-    return initialised(nn.Sequential(*layers, nn.Linear(inputs, outputs)), o.initialisation, generator)
+    whole = nn.Sequential(*layers, nn.Linear(inputs, outputs))
+    return initialised(whole, o.initialisation, generator, o.initial_scale)
 
 
 def two_nn(o: TwoNNOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:

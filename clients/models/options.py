@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import KindOptions, LossName, check_at_least, check_below_one, unread_of
+from clients.core.options import (
+    KindOptions,
+    LossName,
+    check_at_least,
+    check_below_one,
+    check_positive,
+    unread_of,
+)
 
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "leaky_relu"]
 Norm = Literal["none", "batch", "group"]
@@ -56,7 +63,8 @@ class MlpOptions(ModelOptions):
     Attributes:
         hidden: widths of the hidden layers.
         activation: after each hidden layer.
-        initialisation: of weights: "xavier" (Glorot and Bengio 2010), "he" (He et al. 2015) or torch's own.
+        initialisation: of weights: "xavier" (Glorot and Bengio 2010), "he" (He et al. 2015), torch's own, or "zero".
+        initial_scale: factor of the initial weights, > 0.
         dropout: probability with which a hidden number is left out in training.
         norm: normalisation before each activation.
         groups: of group normalisation.
@@ -65,13 +73,15 @@ class MlpOptions(ModelOptions):
     kind: Literal["mlp"] = "mlp"
     hidden: tuple[int, ...] = (64,)
     activation: Activation = "relu"
-    initialisation: Literal["xavier", "he", "torch"] = "he"
+    initialisation: Literal["xavier", "he", "torch", "zero"] = "he"
+    initial_scale: float = 1.0
     dropout: float = 0.0
     norm: Norm = "none"
     groups: int = 4
 
     def __post_init__(self) -> None:
         require(all(w >= 1 for w in self.hidden), "hidden", f"every width must be >= 1, got {list(self.hidden)}")
+        check_positive(self, "initial_scale")
         check_below_one(self, "dropout")
         check_at_least(self, 1, "groups")
         bad = [w for w in self.hidden if self.norm == "group" and w % self.groups]
@@ -80,6 +90,8 @@ class MlpOptions(ModelOptions):
     def unread(self) -> dict[str, str]:
         """Return why a key has no effect, for each key that other keys leave without one."""
         found = unread_of(self.norm, {"groups": ("group",)}, "norm")
+        if self.initialisation == "zero":
+            found["initial_scale"] = "initialisation 'zero' leaves nothing to scale"
         if not self.hidden:
             found |= dict.fromkeys(("activation", "dropout", "norm", "groups"), "there is no hidden layer")
         return found

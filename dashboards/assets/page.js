@@ -1,6 +1,6 @@
 // The page: words, then cards of charts. `makePage(root, words)` returns an object that shows runs, and redraws them as they grow.
 
-function makePage(root, words, tools = []) {
+function makePage(root, words, tools = [], introduction = null) {
   const state = { views: [], labels: [], compare: null, group: [], hidden: new Set() };
   const cards = makeCards(state);
   const top = el("div"),
@@ -100,7 +100,7 @@ function makePage(root, words, tools = []) {
     const { views, labels } = state,
       one = views.length === 1;
     if (!views.length) return;
-    title.lastChild.textContent = one ? views[0].name : `${views.length} runs`;
+    title.lastChild.textContent = introduction ? introduction.title : one ? views[0].name : `${views.length} runs`;
     const known = Object.entries(AXES).filter(([name]) =>
       views.every((view) => view.series.every((table) => table.axes[name].some((x) => x !== null))),
     );
@@ -122,6 +122,7 @@ function makePage(root, words, tools = []) {
       );
     }
     top.replaceChildren(
+      ...[introductionOf(introduction)].filter(Boolean),
       ...(one ? [verdictOf(views[0]), reachedOf(views[0]), signsOf(views[0]), explanationOf(views[0]), noticesOf(views[0])] : comparedOf(state)).filter(Boolean),
     );
     bottom.replaceChildren(...restOf(views, labels));

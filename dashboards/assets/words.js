@@ -1,5 +1,24 @@
 // The words and tables of the page.
 
+// The text above the runs: what they are for, what they show, and what is claimed of them.
+function introductionOf(text) {
+  if (!text) return null;
+  const parts = text.sections.flatMap(([heading, words]) => [el("h3", {}, heading), el("p", {}, words)]);
+  const claims = text.claims.map(({ words, holds, state }) =>
+    el("li", {}, words, " ", el("b", { class: holds ? "converged" : "diverged" }, state)),
+  );
+  return el(
+    "section",
+    { class: "card introduction", id: "introduction" },
+    el("h1", { class: "title" }, text.title),
+    el("p", { class: "hint" }, text.lead),
+    text.changes.length ? el("p", { class: "facts" }, `Changed: ${text.changes.join(", ")}`) : null,
+    ...parts,
+    claims.length ? el("h3", {}, "What this lesson claims") : null,
+    claims.length ? el("ul", { id: "claims" }, claims) : null,
+  );
+}
+
 // The verdict and what was reached: of one run in words, of several as tables.
 function verdictOf(view) {
   const [state, ...rest] = view.verdict.split(" ");

@@ -22,11 +22,12 @@ LONGEST_TITLE = 60
 """An arm with a longer name is called by the folder of its first run."""
 
 
-def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
+def comparison(runs: Sequence[RunData], labels: Sequence[str] | None = None) -> dict[str, Any]:
     """Return the tables that compare runs, as text.
 
     Args:
         runs: at least two.
+        labels: a distinct name for each run; by default what differs between them.
 
     Returns:
         `differ`: the keys in which their scenarios differ; `labels`: a short name for each run; `variants` and, where
@@ -37,7 +38,7 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     """
     flat = [flat_scenario(run.scenario) for run in runs]
     differ = differing_keys(flat)
-    variants = arm_names(flat) if differ else [""] * len(runs)
+    variants = list(labels) if labels else arm_names(flat) if differ else [""] * len(runs)
     measures = [m for m in MEASURES if any(is_number(m.of(run)) or m.at_least(run) is not None for run in runs)]
     rows = [[run.state, *(m.text(run) for m in measures)] for run in runs]
     pairs, words, notes = _pairs(runs, variants, measures)
@@ -45,7 +46,7 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     grouped = 1 < len(names) < len(runs)
     return {
         "differ": differ,
-        "labels": _labels(runs, variants, differ),
+        "labels": list(labels) if labels else _labels(runs, variants, differ),
         "variants": names if grouped else [],
         "variant": [names.index(variant) for variant in variants] if grouped else [],
         "words": words,

@@ -15,6 +15,7 @@ from typing import Any
 
 from clients.core.errors import UserError
 from dashboards.report.compare import comparison
+from dashboards.report.introduction import Introduction
 from dashboards.report.pages import DRAWING, MARK, POLICY, inline_json, page_of
 from dashboards.report.run_data import RunData, read_run
 from dashboards.report.run_view import run_view, share_out
@@ -39,13 +40,21 @@ class ReportWriter:
         write_report([self._folder.path])
 
 
-def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    introduction: Introduction | None = None,
+    labels: Sequence[str] | None = None,
+) -> Path:
     """Write the report of one or several runs.
 
     Args:
         paths: the runs' folders; given several, those that differ in one thing are compared pair by pair.
         out: the file, new or an earlier page; by default `report.html` in the folder of one run, and for several
             `compare.html` here, or `compare-2.html` and so on where it exists.
+        introduction: a text above the runs.
+        labels: a distinct name for each of several runs; by default what differs between them.
 
     Returns:
         The file.
@@ -69,21 +78,30 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
         refuse_others(out, MARK)
     runs = [read_run(path) for path in paths]
     file = out or (runs[0].folder.report if len(runs) == 1 else free_name(Path("compare.html")))
-    page = report_page(runs).encode()
+    page = report_page(runs, introduction, labels).encode()
     with whole_file(file, fix=OTHER_OUT) as handle:
         handle.write(page)
     sync_folder(file.parent)
     return file
 
 
-def report_page(runs: Sequence[RunData]) -> str:
-    """Return the page."""
+def report_page(
+    runs: Sequence[RunData], introduction: Introduction | None = None, labels: Sequence[str] | None = None
+) -> str:
+    """Return the page; see `write_report`."""
     budget = share_out(len(runs))
     views = [run_view(run, budget) for run in runs]
-    compare = comparison(runs) if len(runs) > 1 else None
+    compare = comparison(runs, labels) if len(runs) > 1 else None
     title = views[0]["name"] if len(views) == 1 else f"{len(views)} runs"
-    words = "\n".join(f"<p>{html.escape(line)}</p>" for view in views for line in _plain_words(view))
-    data = f'<script type="application/json" id="data">{inline_json({"runs": views, "compare": compare})}</script>\n'
+    lines = [line for view in views for line in _plain_words(view)]
+    payload: dict[str, Any] = {"runs": views, "compare": compare}
+    if introduction is not None:
+        title, lines = introduction.title, [*introduction.plain_words(), *lines]
+        payload["introduction"] = introduction.view()
+        if compare is not None:
+            compare["words"] = []  # the introduction says what differs
+    words = "\n".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    data = f'<script type="application/json" id="data">{inline_json(payload)}</script>\n'
     return page_of(f"{title} · fedscape", data, (*DRAWING, "report.js"), POLICY, words)
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.report import condition_text, round_series, run_text
-from dashboards.report.city_view import city_view, event_rows
 from dashboards.report.client_grid import METRICS, client_grid
-from dashboards.report.explanation.view import explanation_view
-from dashboards.report.forecast_view import forecast_view
 from dashboards.report.formats import count, is_number, number, share
 from dashboards.report.run_data import RunData
 from dashboards.report.surface.view import surface_view
+from dashboards.report.views.city_view import city_view, event_rows
+from dashboards.report.views.explanation_view import explanation_view
+from dashboards.report.views.forecast_view import forecast_view
 from server.convergence.facts import FACTS, label_of
 from server.convergence.outcome import widest
 

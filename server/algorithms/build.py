@@ -23,7 +23,7 @@ def fedavg(o: kinds.AveragingOptions, local: LocalOptions) -> Algorithm:
 
 def fedavgm(o: kinds.FedAvgMOptions, local: LocalOptions) -> Algorithm:
     """Build FedAvgM."""
-    server = transforms.momentum(o.server_lr, o.server_momentum)
+    server = transforms.momentum(o.server_lr, o.server_momentum, nesterov=o.nesterov)
     return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
 
 

@@ -115,10 +115,12 @@ class FedAvgMOptions(AveragingOptions):
 
     Attributes:
         server_momentum: momentum of the server's step.
+        nesterov: whether the step looks ahead along the velocity, as torch's SGD with `nesterov` does.
     """
 
     kind: Literal["fedavgm"] = "fedavgm"
     server_momentum: float = 0.9
+    nesterov: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

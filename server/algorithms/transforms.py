@@ -169,15 +169,20 @@ def sgd(server_lr: float = 1.0) -> ServerTransform:
     return ServerTransform(f"sgd {server_lr:g}", update)
 
 
-def momentum(server_lr: float, beta: float) -> ServerTransform:
-    """FedAvgM: v = beta v + g, and a step of server_lr v. Source: Hsu et al. 2019, section 4.3."""
+def momentum(server_lr: float, beta: float, *, nesterov: bool = False) -> ServerTransform:
+    """FedAvgM: v = beta v + g, and a step of server_lr v, or of server_lr (g + beta v) with `nesterov`.
+
+    Source: Hsu et al. 2019, section 4.3; Sutskever et al. 2013 for Nesterov's step, as in torch.
+    """
     require_numbers(server_lr=server_lr, beta=beta)
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         v = beta * vectors["momentum"] + a.pseudo_gradient
-        return replace(a, pseudo_gradient=server_lr * v), {"momentum": v}
+        step = a.pseudo_gradient + beta * v if nesterov else v
+        return replace(a, pseudo_gradient=server_lr * step), {"momentum": v}
 
-    return ServerTransform(f"momentum {server_lr:g}", update, lambda w: {"momentum": w.new_zeros(w.shape)})
+    name = f"{'nesterov' if nesterov else 'momentum'} {server_lr:g}"
+    return ServerTransform(name, update, lambda w: {"momentum": w.new_zeros(w.shape)})
 
 
 SecondMoment = Callable[[Tensor, Tensor], Tensor]

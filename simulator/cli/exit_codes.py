@@ -3,7 +3,7 @@
 EXIT_OK = 0
 """Every complete run, also one that diverges."""
 EXIT_FAILED = 1
-"""A study in which a run failed; its table says which."""
+"""A study in which a run failed, as its table says; a lesson one of whose claims does not hold."""
 EXIT_DIFFERENT = 1
 """`verify` and `bisect`: a round differs."""
 EXIT_NOT_HERE = 3

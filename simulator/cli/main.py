@@ -16,6 +16,7 @@ from simulator.cli import federation, observing, pages, running, scenarios, sink
 from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
 from simulator.cli.help_pages import HelpCommand, HelpGroup
 from simulator.cli.options import spread
+from simulator.cli.study import lessons as learn
 from simulator.cli.study import playing, replay
 from simulator.cli.study.tune import tune
 from simulator.cli.usage import usage_line
@@ -33,6 +34,7 @@ COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Run": (running.run, running.resume, federation.federate, federation.certs),
     "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch),
     "Explain": (explain, replay.probe, surface),
+    "Learn": (learn.lessons, learn.lesson),
     "Compare": (playing.study, tune, replay.branch, replay.verify, replay.bisect),
     LAST_PANEL: (sinks.export, observing.observe),
 }
@@ -42,7 +44,8 @@ COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 for a complete run, 1 for a study in which a run failed, 2 for a mistake, 130 for Ctrl-C.
+    0 for a complete run, 1 for a study in which a run failed or a lesson whose claim does not hold, 2 for a mistake,
+    130 for Ctrl-C.
     """
     try:
         return _dispatch(sys.argv[1:] if arguments is None else list(arguments))

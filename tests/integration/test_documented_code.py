@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (
     *("README.md", "docs/extending.md", "docs/from-python.md"),
     *("docs/studies.md", "docs/tuning.md", "docs/branching.md", "docs/drift-by-cause.md", "docs/surface.md"),
-    "docs/explaining.md",
+    *("docs/explaining.md", "docs/lessons.md"),
 )
 
 

@@ -96,6 +96,16 @@ def test_client_nesterov_converges_at_its_rate(engine):
     assert 1 - 1 / ROOT < 1 - 1 / KAPPA
 
 
+def test_server_nesterov_converges_at_its_rate():
+    """FedAvgM with `nesterov` and one local step takes the client's steps, one a round."""
+    beta, eta = (ROOT - 1) / (ROOT + 1), 1 / HIGH
+    algorithm = FedAvgMOptions(weighting="uniform", server_momentum=beta, nesterov=True)
+    path = quadratics(SPECTRUM, ORIGIN, algorithm=algorithm, local_lr=eta, start=(1.0, 1.0, 1.0)).step(60).numpy()
+    exact = double_root(1 - 1 / ROOT, 1 - eta * (1 + beta) * LOW, np.arange(1, 61))
+    np.testing.assert_allclose(path[:, 0], exact, rtol=1e-9)
+    assert np.abs(path[1:, 2]).max() < 1e-15
+
+
 class Lessard(nn.Module):
     """A convex function of curvature 1 to 25 on which heavy ball cycles (Lessard et al. 2016, section 4.6)."""
 

@@ -179,6 +179,21 @@ def test_models_name_their_loss():
     assert PerceptronOptions().loss == "perceptron"
 
 
+def test_initial_scale_multiplies_weights_and_zero_leaves_none(population_of):
+    population = population_of([2], (6,), 4)
+    plain, doubled, zero = (
+        build_model(options, population, 1)
+        for options in (MlpOptions(), MlpOptions(initial_scale=2.0), MlpOptions(initialisation="zero"))
+    )
+    for layer in (0, 2):
+        assert torch.equal(doubled[layer].weight, 2 * plain[layer].weight)
+        assert plain[layer].weight.any()
+    assert not any(p.any() for p in zero.parameters())
+    assert "initial_scale" in MlpOptions(initialisation="zero", initial_scale=2.0).unread()
+    with pytest.raises(UserError, match="initial_scale"):
+        MlpOptions(initial_scale=0.0)
+
+
 def test_biases_and_all_softmax_parameters_start_at_zero(population_of):
     population = population_of([2], (6,), 4)
     assert not any(p.any() for p in build_model(SoftmaxOptions(), population, 1).parameters())

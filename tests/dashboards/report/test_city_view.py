@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboards.report.city_view import MOST_DISTRICTS, MOST_MARKS, city_view, event_rows
 from dashboards.report.report import report_page
 from dashboards.report.run_data import read_run
 from dashboards.report.run_view import run_view, share_out
+from dashboards.report.views.city_view import MOST_DISTRICTS, MOST_MARKS, city_view, event_rows
 from tests.support.made_records import CITY_EVENTS, city_of, line_of, make_record
 
 CLIENTS = np.arange(30)

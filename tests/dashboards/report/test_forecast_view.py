@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.report.forecast_view import TOO_MANY
 from dashboards.report.report import write_report
 from dashboards.report.run_data import read_run
 from dashboards.report.run_text import reached
 from dashboards.report.run_view import run_view, share_out
+from dashboards.report.views.forecast_view import TOO_MANY
 from server.record.records import RunFolder
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import load_scenario

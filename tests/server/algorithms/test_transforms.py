@@ -32,6 +32,13 @@ def test_descent_subtracts_the_aggregate():
     assert play(transforms.sgd(0.5), aggregate(2.0, -4.0)) == ([0.0, 0.0], {})
 
 
+def test_nesterov_momentum_steps_by_the_gradient_and_the_velocity_ahead():
+    """v = 2, 2 (first coordinate) and 0, 4; steps of 0.1 (g + 0.5 v) are 0.3, 0.2 and 0, 0.6."""
+    w, vectors = play(transforms.momentum(0.1, 0.5, nesterov=True), aggregate(2.0, 0.0), aggregate(1.0, 4.0))
+    assert w == pytest.approx([0.5, -2.6])
+    assert vectors == {"momentum": [2.0, 4.0]}
+
+
 def test_momentum_adds_velocities():
     """v = 0.5 v + g, w - 0.1 v: v = 2, 1 + 1 = 2; w = 1 - 0.2 - 0.2."""
     w, vectors = play(transforms.momentum(0.1, 0.5), aggregate(2.0, 0.0), aggregate(1.0, 4.0))

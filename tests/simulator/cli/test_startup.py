@@ -40,7 +40,9 @@ def heavy_after(code: str) -> list[str]:
     return run_python(f"{code}\nprint()\nprint(' '.join(m for m in {HEAVY} if m in sys.modules))").split()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["scenarios"], ["show"], ["show", "city-traffic-roadworks"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["scenarios"], ["show"], ["show", "city-traffic-roadworks"], ["lessons"]]
+)
 def test_light_command_imports_no_heavy_library(arguments: list[str]) -> None:
     run = f"sys.argv = ['fedscape', *{arguments!r}]\nfrom simulator.cli.entry import main\n"
     assert heavy_after(f"{run}try:\n    main()\nexcept SystemExit as end:\n    assert not end.code") == []
