@@ -45,7 +45,7 @@ def best_model_words(outcome: Facts) -> str:
     Example:
         >>> best_model_words({"best_model": {"round": 9, "metric": "validation_loss", "value": 0.2279},
         ...                   "last_finite_round": 60})
-        'that of round 9, validation loss 0.2279   (model.best.safetensors; model.safetensors has the last, round 60)'
+        'that of round 9, validation loss 0.228   (model.best.safetensors; model.safetensors has the last, round 60)'
     """
     best, last = outcome.get("best_model") or {}, outcome.get("last_finite_round")
     if not is_number(best.get("value")):

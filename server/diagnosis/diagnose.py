@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import Diagnosis, Finding, Sign
 from server.diagnosis.table import CAUSES
@@ -17,7 +19,8 @@ def diagnose(e: Evidence) -> Diagnosis:
 
     A finding that another one explains ranks after it, whatever its strength.
     """
-    signs = {cause.kind: _finite(cause.look(e)) for cause in CAUSES}
+    with np.errstate(all="ignore"):  # records of diverged runs hold numbers at the end of their range
+        signs = {cause.kind: _finite(cause.look(e)) for cause in CAUSES}
     named = [cause for cause in CAUSES if signs[cause.kind].strength >= 1.0]
     explained = {kind: cause.kind for cause in named for kind in cause.explains}
     weights = {cause.kind: cause.weight for cause in CAUSES}

@@ -59,6 +59,8 @@ def class_imbalance(e: Evidence) -> Sign:
     common = held & ~rare
     if not rare.any() or not common.any():
         return NOTHING
+    if not np.isfinite(recalls[rare]).any() or not np.isfinite(recalls[common]).any():
+        return NOTHING  # validation has no example of them
     missed = float(np.nanmean(recalls[common]) - np.nanmean(recalls[rare]))
     words = (
         f"the most common class has {ratio:.0f} times the examples of the rarest",

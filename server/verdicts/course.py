@@ -148,7 +148,7 @@ def slope_of(values: F64) -> float:
     """Return Theil and Sen's slope, the median of the slopes between all pairs of a few values.
 
     Example:
-        >>> slope_of(np.array([0.0, 1.0, 2.0, 90.0]))
+        >>> slope_of(np.array([0.0, 1.0, 2.0, 3.0, 90.0]))
         1.0
     """
     i, j = np.triu_indices(len(values), 1)

@@ -37,7 +37,7 @@ def remaining(course: Course) -> float:
     Example:
         >>> import numpy as np
         >>> falls = Course("loss", np.arange(60), 0.95 ** np.arange(60.0))
-        >>> bool(0.8 * 0.95**59 < remaining(falls) < 1.2 * 0.95**59)
+        >>> bool(0.7 * 0.95**59 < remaining(falls) < 1.2 * 0.95**59)
         True
     """
     third = max(FEWEST, len(course) // TAIL)

@@ -233,3 +233,8 @@ def test_label_distance_of_a_random_deal_is_about_nothing():
     dealt = generator.multinomial(20, np.full(10, 0.1), size=200).astype(float)
     assert Evidence(SCENARIO, [], labels=dealt).emd < 0.05
     assert Evidence(SCENARIO, [], labels=_skewed()).emd == pytest.approx(1.8 - 0.31, abs=0.15)
+
+
+def test_rare_class_without_validation_examples_is_no_evidence():
+    e = replace(PLANTED["class_imbalance"], lines=lines_of(settled(), class_accuracy=[0.95] * 9 + [None]))
+    assert diagnose(e).strengths["class_imbalance"] == 0

@@ -73,7 +73,7 @@ def test_help_groups_commands_in_panels(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("COLUMNS", "80")
     page = help_of("", capsys)
     panels = re.findall(r"^╭─ (.+?) ─+╮$", page, re.MULTILINE)
-    assert panels == ["Options", "Run", "Look", "Learn", "Compare", "Export and observe"]
+    assert panels == ["Options", "Run", "Look", "Explain", "Learn", "Compare", "Export and observe"]
     assert list(COMMANDS) == panels[1:]
     for name in commands():
         assert len(name.split()) != 1 or f"│ {name} " in page
