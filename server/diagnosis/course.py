@@ -61,7 +61,7 @@ def _left(values: F64) -> float:
 
 def more_rounds(e: Evidence) -> Change:
     """Return three times the rounds."""
-    return Change({"run.rounds": 3 * max(1, e.rounds)}, "run three times as many rounds", from_start=False)
+    return Change({"run.rounds": 3 * max(1, e.rounds)}, "run three times as many rounds")
 
 
 def concept_drift(e: Evidence) -> Sign:
@@ -97,6 +97,4 @@ def drift_starts(e: Evidence) -> dict[str, float]:
 
 def follow_drift(e: Evidence) -> Change:
     """Return more rounds after the drift."""
-    return Change(
-        {"run.rounds": 2 * max(1, e.rounds)}, "train on after the drift, or start again from it", from_start=False
-    )
+    return Change({"run.rounds": 2 * max(1, e.rounds)}, "train on after the drift, or start again from it")

@@ -30,13 +30,12 @@ class Evidence:
         started: the facts of the start, as in environment.json under `run`.
         columns: values of each client in each round, one array a name, aligned with `client` and `round`.
         labels: examples of each class that clients hold, (clients, classes); None where there are no classes.
-        events: the lines of events.jsonl.
         outcome: the content of outcome.json; empty before the end.
         looks: what `fedscape explain` looked at; empty where only the record is known. It has `clients` and `sizes`
             of the sampled clients; `features` (deviations `low`, `middle`, `high`, `offset`); `targets`, where
             `constant_loss` is the loss of the best constant prediction; `reference_loss`; `parameters`; and for `start`
-            and `end` the sampled clients' `losses`, `gradients`, and the `trials` with the `change` of the loss, the
-            `gain` over the unchanged round and its `error`.
+            and `end` the sampled clients' `losses` and the `trials` with the `change` of the loss, the `gain` over the
+            unchanged round (positive where the loss ends lower) and its `error`; for `start` also the `gradients`.
         names: name of a client by its index, where it is known.
     """
 
@@ -45,7 +44,6 @@ class Evidence:
     started: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, Array] = field(default_factory=dict)
     labels: Array | None = None
-    events: Sequence[Line] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
     looks: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)

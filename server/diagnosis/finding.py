@@ -34,12 +34,10 @@ class Change:
     Attributes:
         sets: keys and values, as after `--set`; empty where the scenario cannot say it.
         words: what to do, as an imperative sentence.
-        from_start: whether it must be tried from the first round, since what went wrong there stays.
     """
 
     sets: Mapping[str, Any]
     words: str
-    from_start: bool = True
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _looks(folder: RunFolder, given: Overrides, started: Mapping[str, Any]) -> t
             _states(session, folder),
             cohort=scenario.algorithm.cohort or session.population.num_clients,
         )
-        return dict(seen.table), time.perf_counter() - begun
+        return seen, time.perf_counter() - begun
 
 
 def _session(scenario: Any, given: Overrides, started: Mapping[str, Any]) -> Session:

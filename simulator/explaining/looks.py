@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clients.core.arrays import F64
 from clients.core.examples import CohortData
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
@@ -23,20 +21,9 @@ _CONSTANT = 1e-9
 """A feature whose deviation is below this share of the largest is constant."""
 
 
-@dataclass(frozen=True)
-class Looks:
-    """What was looked at.
-
-    Attributes:
-        table: JSON values; `server.diagnosis.evidence.Evidence.looks` says which.
-    """
-
-    table: Mapping[str, Any]
-
-
 def look(
     task: LearningTask, engine: Engine, evaluator: Evaluator, states: Sequence[State], *, cohort: int, repeats: int = 1
-) -> Looks:
+) -> dict[str, Any]:
     """Look at the data of a sample of clients, at the model in each state, and play the trials from it.
 
     Args:
@@ -46,6 +33,9 @@ def look(
         states: the run's first and last state, of which some may not be finite.
         cohort: clients in a round.
         repeats: cohorts of each trial.
+
+    Returns:
+        JSON values; `server.diagnosis.evidence.Evidence.looks` says which.
     """
     trials = Trials(task, engine, evaluator, cohort)
     population = task.population.during(states[-1].round_index)
@@ -67,10 +57,11 @@ def look(
         table[state.place] = {
             "round": state.round_index,
             "losses": losses.tolist(),
-            "gradients": _gradients(task, engine, trials, state),
             "trials": as_table(trials.play(state, repeats=repeats)),
         }
-    return Looks(table)
+        if state.place == "start":
+            table["start"]["gradients"] = _gradients(task, engine, trials, state)
+    return table
 
 
 def _rows(data: CohortData) -> Tensor:
@@ -117,24 +108,15 @@ def _targets(data: CohortData, task: LearningTask) -> dict[str, Any]:
 
 
 def _gradients(task: LearningTask, engine: Engine, trials: Trials, state: State) -> dict[str, Any]:
-    """Return norms of the sampled clients' gradients, their spread about the mean, and the mean's norm by layer."""
+    """Return the norm of the sampled clients' mean gradient, in all and by layer, and the norms of the weights."""
     work = CohortWork(round_index=state.round_index, clients=trials.sample, params=state.params, buffers=state.buffers)
     rows = engine.gradients(work).double().cpu()
     sizes = torch.from_numpy(task.population.sizes[trials.sample].astype(np.float64))
     weights = sizes / sizes.sum()
     mean = weights @ rows
-    away = (rows - mean).square().sum(1)
     layers = {name: float(mean[part].norm()) for name, part in _parts(task).items()}
     weight_norms = {name: float(state.params[part].double().norm()) for name, part in _parts(task).items()}
-    cosines: F64 = ((rows @ mean) / (rows.norm(dim=1) * mean.norm() + 1e-300)).numpy()
-    return {
-        "mean_norm": float(mean.norm()),
-        "between": float(weights @ away),
-        "norms": rows.norm(dim=1).tolist(),
-        "cosines": cosines.tolist(),
-        "layers": layers,
-        "weights": weight_norms,
-    }
+    return {"mean_norm": float(mean.norm()), "layers": layers, "weights": weight_norms}
 
 
 def _parts(task: LearningTask) -> dict[str, slice]:

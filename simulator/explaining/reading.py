@@ -42,7 +42,6 @@ def evidence_of(folder: RunFolder, looks: Mapping[str, Any] | None = None) -> Ev
         started=dict((folder.read_environment() or {}).get("run") or {}),
         columns={name: rows[name] for name in COLUMNS if name in rows.columns},
         labels=None if counts is None else np.asarray(counts, np.float64),
-        events=folder.read_events().values,
         outcome=folder.read_outcome() or {},
         looks=looks or {},
         names=dict(zip(partition.get("shown") or (), partition.get("names") or (), strict=False)),

@@ -1,4 +1,4 @@
-"""What is asked of a run: the arguments of `surface`, checked."""
+"""The arguments of `surface`, checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simulator.surface.states import State
 PLANES = ("path", "clients", "random")
 LOSSES = ("objective", "validation")
 SMALLEST, LARGEST = 3, 201
-"""The sizes of a grid that may be asked for."""
+"""The smallest and the largest size of a grid."""
 EXAMPLES = 10_000
 """The most examples of the loss, unless another number is passed."""
 SECONDS = 60.0
@@ -25,7 +25,7 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class SurfaceRequest:
-    """What is asked of a run: see `simulator.surface.measuring.surface`.
+    """The checked arguments: see `simulator.surface.measuring.surface`.
 
     Attributes:
         run: the run.

@@ -1,6 +1,6 @@
 """Real runs of the built-in scenarios, labelled by how they went on: the file of their curves, and its labels.
 
-A record is cut at half of the scenario's budget and at the budget. What it is at the cut is told from as many rounds
+A record is cut at half of the scenario's budget and at the budget. What it is at the cut follows from as many rounds
 after it, which the conditions do not see. Cuts between two labels have none, and are counted as such.
 """
 

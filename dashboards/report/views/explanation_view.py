@@ -33,7 +33,6 @@ def explanation_view(run: RunData) -> dict[str, Any] | None:
             lines=run.lines,
             started=run.facts,
             labels=None if counts is None else np.asarray(counts, np.float64),
-            events=run.events,
             outcome=run.outcome,
         )
     )

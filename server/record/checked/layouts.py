@@ -279,7 +279,7 @@ SURFACE = table(
 )
 """surface.json."""
 
-_CHANGE = table({"sets": table({}), "words": text}, {"from_start": flag})
+_CHANGE = table({"sets": table({}), "words": text})
 EXPLANATION = table(
     {
         "findings": list_of(

@@ -77,6 +77,6 @@ def play(plan: Plan, seed: int) -> Played:
         columns={name: np.concatenate([c[name] for c in watch.columns]) for name in COLUMNS if watch.columns},
         labels=None if counts is None else np.asarray(counts(np.arange(session.population.num_clients)), np.float64),
         outcome=dict(run.outcome),
-        looks=looks.table,
+        looks=looks,
     )
     return Played(evidence, played - begun, looked - played)

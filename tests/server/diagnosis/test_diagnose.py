@@ -42,7 +42,7 @@ def trial(gain: float, change: float = -0.001, error: float = 1e-4) -> dict[str,
 def looks_of(loss: float = 0.2, first: float = 2.0, **changes: Any) -> dict[str, Any]:
     """What is seen of a healthy run."""
     weights = {"0.weight": 4.0, "2.weight": 3.0, "4.weight": 3.0}
-    gradients = {"mean_norm": 1.0, "between": 0.1, "norms": [1.0] * 10, "cosines": [0.5] * 10, "weights": weights}
+    gradients = {"mean_norm": 1.0, "weights": weights}
     start = {"own": trial(0.0, -0.5), "eighth_rate": trial(-0.4, -0.1), "eightfold_rate": trial(0.2, -0.7)}
     end = {
         name: trial(0.0)
@@ -57,7 +57,7 @@ def looks_of(loss: float = 0.2, first: float = 2.0, **changes: Any) -> dict[str,
         "reference_loss": 0.2,
         "start": {"round": 0, "losses": [first] * 10, "trials": start,
                   "gradients": gradients | {"layers": dict.fromkeys(weights, 0.3)}},
-        "end": {"round": ROUNDS, "losses": [loss] * 10, "trials": end, "gradients": gradients | {"layers": {}}},
+        "end": {"round": ROUNDS, "losses": [loss] * 10, "trials": end},
     }  # fmt: skip
     for path, value in changes.items():
         *parts, last = path.split("__")

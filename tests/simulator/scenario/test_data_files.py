@@ -1,4 +1,4 @@
-"""The identity of data: which files each kind of data reads, and how their contents are told apart."""
+"""The identity of data: which files each kind of data reads, and how different contents are recognised."""
 
 from __future__ import annotations
 
