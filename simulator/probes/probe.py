@@ -15,10 +15,9 @@ from clients.flower.shim import quiet
 from server.algorithms.algorithm import Algorithm
 from server.record.records import RunFolder
 from simulator.engines.devices import device_restored
-from simulator.probes.curvature import Curvature, curvature_of
+from simulator.probes.curvature import Curvature, curvature_of, hessian_of
 from simulator.probes.file import add_probes
 from simulator.probes.formulas.error_by_cause import mean_square_error, with_errors
-from simulator.probes.hessian import ObjectiveHessian
 from simulator.probes.result import DriftByCause, Probes
 from simulator.probes.sample import Coefficients, sample_of
 from simulator.probes.shadow_updates import Shadows
@@ -190,5 +189,5 @@ def _drift(shadows: Shadows, coefficients: Coefficients, trials: Trials | None, 
 
 
 def _curvature(standing: Standing, shadows: Shadows) -> Curvature:
-    hessian = ObjectiveHessian(standing, shadows.sample)
-    return curvature_of(hessian, shadows.sample.weights, steps=PRODUCTS, seed=standing.session.task.seed)
+    hessian, share = hessian_of(standing, shadows.sample)
+    return curvature_of(hessian, share, steps=PRODUCTS, seed=standing.session.task.seed)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import fedscape as fs
+from clients.core.numbers.lanczos import lanczos
 from simulator.probes.formulas.dissimilarity import dissimilarity, within_clients
-from simulator.probes.formulas.lanczos import lanczos
 from simulator.probes.formulas.predicted import (
     Floor,
     Work,

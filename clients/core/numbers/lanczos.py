@@ -1,4 +1,4 @@
-"""Extreme eigenvalues of a symmetric operator by Lanczos' method with full reorthogonalisation.
+"""Eigenvalues of a symmetric operator by Lanczos' method with full reorthogonalisation.
 
 Source: Golub and Van Loan 2013, sections 10.1 and 10.3. Each vector is made orthogonal to all before it, twice. Where
 the Krylov space is invariant, the iteration goes on with a new vector, so that all eigenvalues of a small matrix are
@@ -19,6 +19,8 @@ from clients.core.arrays import F64
 
 BROKEN = 1e-11
 """A remainder below this share of the largest coefficient so far is rounding: the space is invariant."""
+EVERY = 4
+"""Products between two looks at the residuals."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,22 @@ class Spectrum:
 
 
 def lanczos(
-    product: Callable[[Tensor], Tensor], size: int, *, steps: int = 40, tolerance: float = 1e-8, seed: int = 0
+    product: Callable[[Tensor], Tensor],
+    size: int,
+    *,
+    steps: int = 40,
+    ends: tuple[int, int] = (1, 1),
+    tolerance: float = 1e-8,
+    seed: int = 0,
 ) -> Spectrum:
-    """Find the eigenvalues at both ends of a symmetric matrix.
+    """Find the eigenvalues at the ends of the spectrum of a symmetric matrix.
 
     Args:
         product: v [P] -> A v [P], float64.
         size: P.
         steps: the most products.
-        tolerance: it stops where the residuals of both ends are below this share of the largest absolute value.
+        ends: how many of the smallest and of the largest eigenvalues are wanted.
+        tolerance: it stops where the residuals of those are below this share of the largest absolute value.
         seed: of the start vectors.
 
     Example:
@@ -80,14 +89,14 @@ def lanczos(
             beside[j] = 0.0
             vector, fresh = _fresh(basis[: j + 1], size, seed, fresh), fresh + 1
             continue
-        if j % 4 == 3 and _has_converged(diagonal[: j + 1], beside[: j + 1], tolerance):
+        if (j + 1) % EVERY == 0 and _has_converged(diagonal[: j + 1], beside[: j + 1], ends, tolerance):
             steps = j + 1
             break
         vector = rest / beside[j]
     values, vectors = _ritz(diagonal[:steps], beside[:steps])
     residuals = beside[steps - 1] * np.abs(vectors[-1])
-    ends = torch.from_numpy(vectors[:, [0, -1]].T.copy()) @ basis[:steps]
-    return Spectrum(values, residuals, ends[0], ends[1], size)
+    both = torch.from_numpy(vectors[:, [0, -1]].T.copy()) @ basis[:steps]
+    return Spectrum(values, residuals, both[0], both[1], size)
 
 
 def _ritz(diagonal: F64, beside: F64) -> tuple[F64, F64]:
@@ -96,10 +105,14 @@ def _ritz(diagonal: F64, beside: F64) -> tuple[F64, F64]:
     return values, vectors
 
 
-def _has_converged(diagonal: F64, beside: F64, tolerance: float) -> bool:
+def _has_converged(diagonal: F64, beside: F64, ends: tuple[int, int], tolerance: float) -> bool:
+    low, high = ends
+    if len(diagonal) < low + high:
+        return False
     values, vectors = _ritz(diagonal, beside)
-    residuals = beside[-1] * np.abs(vectors[-1, [0, -1]])
-    return bool((residuals <= tolerance * np.abs(values).max()).all())
+    residuals = beside[-1] * np.abs(vectors[-1])
+    wanted = np.concatenate([residuals[:low], residuals[len(residuals) - high :]])
+    return bool((wanted <= tolerance * np.abs(values).max()).all())
 
 
 def _orthogonal(vector: Tensor, basis: Tensor) -> Tensor:
