@@ -15,8 +15,8 @@ from simulator.probes.formulas.dissimilarity import RESAMPLES, Estimate
 from simulator.probes.sample import Sample
 from simulator.probes.standing import Standing
 
-BASIS_BYTES = 1 << 28
-"""The most bytes of Lanczos vectors."""
+PRODUCTS, BASIS_BYTES = 40, 1 << 28
+"""The most Hessian-vector products of one search, and the most bytes of its vectors."""
 WORK, LEAST, MOST = 400_000_000, 256, 20_000
 """Examples x parameters of one product, and the fewest and the most examples: of more, each client's are thinned."""
 
@@ -87,7 +87,12 @@ def thinned(sizes: I64, share: float) -> Bool:
     return found
 
 
-def curvature_of(hessian: LossHessian, share: float, *, steps: int, seed: int) -> Curvature:
+def steps_of(size: int) -> int:
+    """Return the most products for a model of so many parameters."""
+    return max(2, min(PRODUCTS, BASIS_BYTES // (8 * size)))
+
+
+def curvature_of(hessian: LossHessian, share: float, *, seed: int) -> Curvature:
     """Measure the curvature.
 
     An uncertainty is the residual of Lanczos' method, within which an eigenvalue lies, together with the deviation of
@@ -96,13 +101,11 @@ def curvature_of(hessian: LossHessian, share: float, *, steps: int, seed: int) -
     Args:
         hessian: of the objective of a sample of clients.
         share: the share of their examples that it has.
-        steps: the most Hessian-vector products.
         seed: root seed.
     """
     assert hessian.examples.shares is not None, "the examples are clients'"
     weights = hessian.examples.shares[hessian.examples.clients]
-    steps = max(2, min(steps, BASIS_BYTES // (8 * hessian.size)))
-    found = lanczos(hessian.product, hessian.size, steps=steps, seed=seed)
+    found = lanczos(hessian.product, hessian.size, steps=steps_of(hessian.size), seed=seed)
     clients = hessian.by_client(found.highest)
     largest = _estimate(found, -1, clients, weights, seed)
     smallest = _estimate(found, 0, hessian.by_client(found.lowest), weights, seed)

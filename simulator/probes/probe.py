@@ -22,7 +22,7 @@ from simulator.probes.result import DriftByCause, Probes
 from simulator.probes.sample import Coefficients, sample_of
 from simulator.probes.shadow_updates import Shadows
 from simulator.probes.standing import Standing, check_probed, chosen_round, standing_after
-from simulator.probes.theory import Gradients, measured_gradients, theory_of
+from simulator.probes.theory import Gradients, Theory, measured_gradients, theory_of
 from simulator.probes.trials import TrialRounds, Trials, check_repeats, run_trials
 from simulator.replay.verify import opened
 from simulator.runs.arguments.checks import check_parts, check_run_path
@@ -30,7 +30,7 @@ from simulator.runs.building import DataLike, ModelLike, Overrides
 
 PARTS = ("trials", "drift_by_cause", "curvature")
 """What a probe may measure. Noise and dissimilarity belong to `curvature`, and so does the theory beside the run."""
-CLIENTS, PRODUCTS = 200, 40
+CLIENTS = 200
 T = TypeVar("T")
 
 
@@ -140,6 +140,7 @@ def _measured(standing: Standing, parts: tuple[str, ...], repeats: int, most_cli
     drift: DriftByCause | None = None
     gradients: Gradients | None = None
     bent: Curvature | None = None
+    theory: Theory | None = None
     if "trials" in parts:
         trials = clock.part("trials", lambda: run_trials(TrialRounds(standing, shadows), repeats=repeats))
     if "drift_by_cause" in parts and coefficients is not None:
@@ -149,8 +150,11 @@ def _measured(standing: Standing, parts: tuple[str, ...], repeats: int, most_cli
     if "curvature" in parts:
         draw = partial(measured_gradients, standing, shadows, coefficients, draws=repeats)
         gradients = clock.part("gradients", draw)
-        bent = clock.part("curvature", lambda: _curvature(standing, shadows))
-    theory = theory_of(standing, shadows, bent, gradients) if bent is not None else None
+        hessian, share = hessian_of(standing, sample)
+        seed = standing.session.task.seed
+        bent = clock.part("curvature", lambda: curvature_of(hessian, share, seed=seed))
+        if bent is not None:
+            theory = clock.part("theory", partial(theory_of, standing, shadows, bent, gradients, hessian))
     clock.seconds["total"] = time.perf_counter() - started
     return Probes(
         path=standing.run.folder.path,
@@ -186,8 +190,3 @@ def _drift(shadows: Shadows, coefficients: Coefficients, trials: Trials | None, 
     if trials is not None and trials.updates:
         seen = mean_square_error(trials.updates, updates.ideal)
     return DriftByCause.of(split, seen, len(shadows.sample.clients), law.drawn)
-
-
-def _curvature(standing: Standing, shadows: Shadows) -> Curvature:
-    hessian, share = hessian_of(standing, shadows.sample)
-    return curvature_of(hessian, share, steps=PRODUCTS, seed=standing.session.task.seed)

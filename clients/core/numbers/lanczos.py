@@ -29,22 +29,48 @@ class Spectrum:
 
     Attributes:
         values: Ritz values, increasing, (m,): estimates of eigenvalues, exact to rounding at both ends first.
-        residuals: |A y - value y| of each, (m,): an eigenvalue lies within that distance of the value.
+        rests: the part of A y - value y of each Ritz vector y outside the Krylov space, with its sign, (m,).
+        starts: the part of the start vector along each Ritz vector, (m,).
         lowest: the Ritz vector of the first value [P], of norm 1.
         highest: that of the last.
         size: P.
     """
 
     values: F64
-    residuals: F64
+    rests: F64
+    starts: F64
     lowest: Tensor
     highest: Tensor
     size: int
 
     @property
+    def residuals(self) -> F64:
+        """|A y - value y| of each Ritz vector y, (m,): an eigenvalue lies within that distance of the value."""
+        found: F64 = np.abs(self.rests)
+        return found
+
+    @property
     def is_whole(self) -> bool:
         """Whether there is a value for each dimension."""
         return len(self.values) == self.size
+
+    def inverse_form(self, smallest: float) -> tuple[float, float]:
+        """Return bounds of b' A^-1 b for the start vector b of norm 1 and a positive definite A.
+
+        The lower one is that of the Galerkin solution x in the Krylov space, b' x; it misses r' A^-1 r with r = b - A x
+        (Golub and Meurant 2010, chapter 4), which is at most |r|^2 over the smallest eigenvalue.
+
+        Args:
+            smallest: the smallest eigenvalue of A, or a positive number below it.
+
+        Example:
+            >>> found = lanczos(lambda v: torch.tensor([1.0, 4.0]).double() * v, 2, start=torch.ones(2).double())
+            >>> [round(bound, 9) for bound in found.inverse_form(1.0)]
+            [0.625, 0.625]
+        """
+        low = float((self.starts**2 / self.values).sum())
+        missed = float((self.starts * self.rests / self.values).sum())
+        return low, low + missed**2 / smallest
 
 
 def lanczos(
@@ -55,6 +81,7 @@ def lanczos(
     ends: tuple[int, int] = (1, 1),
     tolerance: float = 1e-8,
     seed: int = 0,
+    start: Tensor | None = None,
 ) -> Spectrum:
     """Find the eigenvalues at the ends of the spectrum of a symmetric matrix.
 
@@ -65,6 +92,7 @@ def lanczos(
         ends: how many of the smallest and of the largest eigenvalues are wanted.
         tolerance: it stops where the residuals of those are below this share of the largest absolute value.
         seed: of the start vectors.
+        start: the first start vector [P], of any norm above 0; a random one by default.
 
     Example:
         >>> found = lanczos(lambda v: torch.tensor([1.0, 1.0, 5.0]).double() * v, 3)
@@ -75,6 +103,8 @@ def lanczos(
     basis = torch.zeros(steps, size, dtype=torch.float64)
     diagonal, beside = np.zeros(steps), np.zeros(steps)
     vector, fresh = _fresh(basis[:0], size, seed, 0), 1
+    if start is not None:
+        vector = start.double() / torch.linalg.vector_norm(start.double())
     for j in range(steps):
         basis[j] = vector
         found = product(vector).double()
@@ -94,9 +124,8 @@ def lanczos(
             break
         vector = rest / beside[j]
     values, vectors = _ritz(diagonal[:steps], beside[:steps])
-    residuals = beside[steps - 1] * np.abs(vectors[-1])
     both = torch.from_numpy(vectors[:, [0, -1]].T.copy()) @ basis[:steps]
-    return Spectrum(values, residuals, both[0], both[1], size)
+    return Spectrum(values, beside[steps - 1] * vectors[-1], vectors[0], both[0], both[1], size)
 
 
 def _ritz(diagonal: F64, beside: F64) -> tuple[F64, F64]:
