@@ -288,7 +288,12 @@ EXPLANATION = table(
         "findings": list_of(
             table(
                 {"kind": text, "title": text, "strength": number, "evidence": list_of(text)},
-                {"change": maybe(_CHANGE), "clients": list_of(text), "because_of": text},
+                {
+                    "change": maybe(_CHANGE),
+                    "clients": list_of(text),
+                    "because_of": text,
+                    "round_index": maybe(round_index),
+                },
             )
         )
     },
