@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_probes import FAILURE, REMARK, made_probe, write_probes
 from made_records import line_of, make_record
@@ -21,14 +22,16 @@ from server.record.records import RunFolder
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     """A record of 12 rounds with the optimality gap and the objective, and a local rate that halves after round 6."""
-    import numpy as np
+    return recorded(tmp_path / "run", 12)
 
-    found = make_record(tmp_path / "run", rounds=0)
+
+def recorded(path: Path, rounds: int) -> RunFolder:
+    found = make_record(path, rounds=0)
     text = '[local]\nlocal_lr = 0.05\n[local.schedule]\nkind = "step"\nfactor = 0.5\nat = [6]\n'
     found.write_scenario('name = "made-up"\n' + text)
     found.rounds.unlink()
     writer = RoundWriter(found.rounds)
-    for r in range(13):
+    for r in range(rounds + 1):
         own = {"optimality_gap": 2.0 * 0.8**r, "objective": 1.5 + 2.0 * 0.8**r}
         writer.append(line_of(r, np.arange(5)) | own)
     writer.close()
@@ -130,6 +133,16 @@ def test_many_probed_rounds_are_drawn_evenly_and_the_rest_is_named(folder: RunFo
     assert len(view["theory"]["words"]) == MOST_WORDS
     assert view["theory"]["bars"]["rounds"][:: MOST_BARS - 1] == [0, 99]
     assert [note for note in view["notes"] if "probed rounds" in note] == view["theory"]["left_out"]
+
+
+def test_probes_of_a_long_run_take_little_of_the_page(tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "run", 3000)
+    without = len(json.dumps(run_view(read_run(folder.path))))
+    write_probes(folder, *(made_probe(r) for r in range(0, 2900, 10)))
+    view = run_view(read_run(folder.path))
+    assert len(view["theory"]["predicted"]) == 8
+    assert column(view, "theory.optimality_gap.0")[0] == pytest.approx(2.0)
+    assert len(json.dumps(view)) - without < 200_000
 
 
 def test_page_of_many_runs_leaves_probes_out(folder: RunFolder) -> None:
