@@ -137,8 +137,11 @@ def _rates(run: RunData, probes: Sequence[Probe]) -> dict[str, dict[int, float]]
         key: {r: theory[name] for r, theory in known.items() if r in kept and is_number(theory[name])}
         for key, name in (("theory.limit", "limit"), ("theory.steepest_limit", "steepest_limit"))
     }
+    measured = {r: float(theory["local_lr"]) for r, theory in known.items()}
     rates = _local_rates(run.scenario, [line["round"] for line in run.lines])
-    return {"theory.local_lr": rates or {r: theory["local_lr"] for r, theory in known.items() if r in kept}} | found
+    if not rates or any(not math.isclose(rates.get(r, rate), rate) for r, rate in measured.items()):
+        rates = {r: rate for r, rate in measured.items() if r in kept}  # such as of an algorithm that sets its own
+    return {"theory.local_lr": rates} | found
 
 
 def _limit(probe: Probe) -> float | None:

@@ -78,13 +78,20 @@ def test_gap_of_a_run_with_a_penalty_is_not_predicted(folder: RunFolder) -> None
 
 
 def test_local_rate_follows_its_schedule_beside_the_limits(folder: RunFolder) -> None:
-    write_probes(folder, made_probe(3), made_probe(9, predicts=False))
+    late = made_probe(9, predicts=False)
+    late["theory"]["local_lr"] = 0.025
+    write_probes(folder, made_probe(3), late)
     view = run_view(read_run(folder.path))
     assert column(view, "theory.local_lr") == {r: 0.05 if r + 1 <= 6 else 0.025 for r in range(13)}
     assert column(view, "theory.limit") == {3: 0.2, 9: 0.2}
     assert column(view, "theory.steepest_limit") == {3: 0.1, 9: 0.1}
     assert view["theory"]["limit"] == (0.2, "2 / L = 0.2 in round 9")
     assert view["theory"]["predicted"] == ["theory.optimality_gap.3", "theory.objective.3"]
+
+
+def test_local_rate_that_is_not_the_scenarios_is_that_of_the_probes(folder: RunFolder) -> None:
+    write_probes(folder, made_probe(3), made_probe(9, predicts=False))
+    assert column(run_view(read_run(folder.path)), "theory.local_lr") == {3: 0.05, 9: 0.05}
 
 
 def test_bars_have_the_parts_in_squared_norms_of_the_ideal(folder: RunFolder) -> None:
