@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.core.arrays import F64
-from clients.sources.landscapes.double_well import stationary_points, well
+from clients.sources.landscapes.wells import stationary_points, well
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
 from simulator.lessons.reading import curvatures, factor, floor, last, rounds_to, series
 from simulator.lessons.scenes import QUADRATIC, scene
@@ -165,7 +165,8 @@ LINEAR, HALF_WAY = (0.01, 0.1), 0.5
 def _from_saddle(run: Run) -> F64:
     """Return |w_1| in each round, as far as the gap tells: near the saddle it is h/4 - h w_1^2 / 2."""
     h = run.session.scenario.data.curvature  # type: ignore[union-attr]
-    return np.sqrt(np.maximum(0.0, h / 4 - series(run, GAP)) * 2 / h)
+    away: F64 = np.sqrt(np.maximum(0.0, h / 4 - series(run, GAP)) * 2 / h)
+    return away
 
 
 def _escape(run: Run) -> float:

@@ -14,8 +14,9 @@ from scipy.optimize import minimize_scalar
 
 import fedscape as fs
 from clients.core.errors import UserError
-from clients.sources.landscapes.double_well import double_well_population, stationary_points, well
+from clients.sources.landscapes.double_well import double_well_population
 from clients.sources.landscapes.options import DoubleWellOptions
+from clients.sources.landscapes.wells import stationary_points, well
 from fedscape import Run
 
 GONE = 2 / math.sqrt(27)
