@@ -107,7 +107,7 @@ def test_three_signs_are_those_in_the_runs_records(tmp_path: Path) -> None:
         assert [sign["name"] for sign in signs] == list(SIGN_KEYS)
         disagreeing += [arm] if len(set(said)) > 1 else []
     assert disagreeing == ["constant rate", "low rate"]
-    assert "At the constant rate: no, yes, yes" in played.texts["What to look at"]
+    assert "Where the rate falls too early: yes, yes, yes." in played.texts["What to look at"]
 
 
 def test_suggested_change_is_played_and_what_the_text_says_of_it_is_checked(
