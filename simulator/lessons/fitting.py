@@ -235,8 +235,8 @@ SIGNS = Lesson(
     "{validation_number_low:.3f} over the newest third. Where the rate falls too early: {parameters_early:answer}, "
     "{outputs_early:answer}, {validation_early:answer}. The losses end at {loss_falls:.3f}, {loss_constant:.3f}, "
     "{loss_low:.3f} and {loss_early:.3f}.",
-    change='--set "falls too early:local.schedule.every=60" lets that arm go on. "Parameters settle" is '
-    "then {then_parameters_early:answer}: it is on its way, at a loss of {then_loss_early:.2f}, where three yeses stood "
+    change='--set "falls too early:local.schedule.every=60" lets that arm go on. "Parameters settle" is then '
+    "{then_parameters_early:answer}: it is on its way, at a loss of {then_loss_early:.2f}, where three yeses stood "
     "at seven times as much.",
     trial=("falls too early:local.schedule.every=60",),
     theory="Each sign is necessary and none is enough. With constant noisy steps the loss has arrived at its floor "
