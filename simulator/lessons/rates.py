@@ -241,7 +241,7 @@ def _steepest(run: Run, params: Tensor) -> float:
     import torch  # the list of lessons is read without it
     from torch.nn import functional
 
-    from simulator.probes.formulas.lanczos import lanczos
+    from clients.core.numbers.lanczos import lanczos
 
     if not bool(torch.isfinite(params).all()):
         return math.nan
