@@ -181,7 +181,7 @@ class KnownObjective:
     """The minimum of the weighted mean objective, where it is known.
 
     Attributes:
-        optimum: where it is, flat [P].
+        optimum: where it is, flat [P]; or [M, P] where M points have the same value.
         optimal_value: its value.
     """
 

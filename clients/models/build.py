@@ -23,6 +23,7 @@ from clients.models.options import (
     SoftmaxOptions,
     TwoNNOptions,
 )
+from clients.models.starts import start_vector
 from clients.models.table import MODELS
 
 Shape = tuple[int, ...]
@@ -213,10 +214,7 @@ def parameter_vector(
     o: ParameterVectorOptions, shape: Shape, outputs: int, generator: torch.Generator | None
 ) -> nn.Module:
     """Build the model of an objective of `outputs` parameters."""
-    start = torch.as_tensor(o.start, dtype=torch.float64)
-    if start.dim() == 1 and len(start) != outputs:
-        raise UserError("start", f"must be one number or {outputs}, got {len(start)} numbers")
-    return Quadratic(start.expand(outputs).clone())
+    return Quadratic(start_vector(o.start, outputs))
 
 
 def build_model(options: ModelOptions, population: Population, seed: int) -> nn.Module:

@@ -12,6 +12,7 @@ from clients.models.network_options import AutoencoderOptions, RbfOptions
 from clients.models.options import (
     Cnn1dOptions,
     CnnOptions,
+    DoubleWellModelOptions,
     GruOptions,
     LinearOptions,
     MlpOptions,
@@ -21,7 +22,7 @@ from clients.models.options import (
     SoftmaxOptions,
     TwoNNOptions,
 )
-from clients.models.sequence_options import LstmOptions, TransformerOptions
+from clients.models.sequence_options import LstmOptions, RnnOptions, TransformerOptions
 from clients.models.two_player.options import DiracGanOptions
 
 Task = Literal["classification", "regression", "objective"]
@@ -91,6 +92,7 @@ MODELS: Table[ModelRow] = Table(
     ModelRow(kind="cnn1d", options=Cnn1dOptions, build=_built("cnn1d")),
     ModelRow(kind="gru", options=GruOptions, build=_built("gru")),
     ModelRow(kind="lstm", options=LstmOptions, build=_built("lstm", "sequences")),
+    ModelRow(kind="rnn", options=RnnOptions, build=_built("rnn", "sequences")),
     ModelRow(kind="transformer", options=TransformerOptions, build=_built("transformer", "transformer")),
     ModelRow(
         kind="quadratic",
@@ -98,6 +100,13 @@ MODELS: Table[ModelRow] = Table(
         build=_built("parameter_vector"),
         tasks=("objective",),
         data="quadratic",
+    ),
+    ModelRow(
+        kind="double_well",
+        options=DoubleWellModelOptions,
+        build=_built("double_well", "double_well"),
+        tasks=("objective",),
+        data="double_well",
     ),
     ModelRow(
         kind="dirac_gan",

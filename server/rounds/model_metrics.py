@@ -127,7 +127,7 @@ class ModelMetrics:
         if population.objective is not None:
             line["optimality_gap"] = result.loss - population.objective.optimal_value
             away = now.params.double() - population.objective.optimum.double()
-            line["distance_to_optimum"] = norm(away)
+            line["distance_to_optimum"] = min(norm(one) for one in away.reshape(-1, len(now.params)))
         return ModelMeasurement(line, result.predicted[:PROBE_SIZE] if task != "objective" else None)
 
 

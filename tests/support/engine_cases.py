@@ -79,6 +79,9 @@ MODELS = {
     ),
     "lstm": Model(sequences.LstmOptions(hidden=3), shape=(4, 2), outputs=2, task="regression"),
     "lstm, one channel": Model(sequences.LstmOptions(hidden=3), shape=(4,)),
+    "rnn": Model(sequences.RnnOptions(hidden=3, radius=1.2), shape=(4, 2), outputs=2, task="regression"),
+    "rnn, one channel": Model(sequences.RnnOptions(hidden=3, activation="relu"), shape=(4,)),
+    "double well": Model(kinds.DoubleWellModelOptions(start=0.5), outputs=3, task="objective"),
     "quadratic": Model(kinds.ParameterVectorOptions(start=0.5), outputs=3, task="objective"),
     "user's": Model(Residual()),
 }
