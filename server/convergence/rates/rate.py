@@ -254,8 +254,8 @@ def _interval(line: Line, found: Slope, bent: Bend, start: float, growth: float 
 
     Real curves slow down, so that the slope of a window is rather too low for its end. The upper end is the highest of
     four: that of the slope, wider the less the fall, `start`, stands out from the noise (what noise lets fall fast and
-    far is what is given a rate at all); that of the slope at the end, where the square of the recursion shows; that of a
-    slope that goes on growing as it did from a longer window to this one; and that with a square that noise hides.
+    far is what is given a rate at all); that of the slope at the end, where the square of the recursion shows; that of
+    a slope that goes on growing as it did from a longer window to this one; and that with a square that noise hides.
     """
     bends = growth is not None
     reach = _quantile(len(line.e) - 2) * found.deviation
