@@ -61,6 +61,8 @@ def outlook(course: Course, more_than: float) -> Outlook:
     by its marginal likelihood, with flat priors of its level and height and 1 / sigma for the noise; the fall of each
     is then Student's. They use most of the record, so they see falls which noise hides in the newest rounds.
 
+    A loss that was never negative falls to 0 at most.
+
     Args:
         course: the loss.
         more_than: the fall whose probability is returned, >= 0.
@@ -104,7 +106,9 @@ def outlook(course: Course, more_than: float) -> Outlook:
     falls = np.maximum(slope, 0.0) * ahead
     order = np.argsort(falls)
     middle = falls[order][np.searchsorted(np.cumsum(weight[order]), 0.5)]
-    return Outlook(span * float(middle), float(weight @ chances))
+    newest = float(course.smooth[-1])
+    most = newest if float(course.values.min()) >= 0.0 else math.inf  # a loss that was never negative stays so
+    return Outlook(min(span * float(middle), most), float(weight @ chances) if more_than < most else 0.0)
 
 
 def _curves(t: F64, start: float, now: float) -> tuple[F64, F64]:

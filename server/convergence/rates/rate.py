@@ -45,8 +45,8 @@ _LONG = 32  # values that added noise needs to be told from a bend
 _CLEAR = 4.0  # bend that is no noise's
 # Ends of the interval, set on the curves of tests/support/rate_curves.py with `tuning`:
 _GROWTH = 0.24  # power of the slowing down, when the window was last shortened, that the newest value has beyond it
-_HIDDEN = 1.5  # errors of the bend that noise may hide
-_LOWER, _LOWER_OF_BENT = 0.85, 0.68  # of the reach below the slope: the upper end has more than its share
+_HIDDEN = 1.7  # errors of the bend that noise may hide
+_LOWER, _LOWER_OF_BENT = 0.85, 0.78  # of the reach below the slope: the upper end has more than its share
 
 
 @dataclass(frozen=True)

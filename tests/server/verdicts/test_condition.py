@@ -115,6 +115,15 @@ def test_loss_that_falls_by_little_has_converged_and_still_improves_slowly() -> 
     assert "rests at" in less.words
 
 
+def test_fall_that_has_hardly_anything_left_above_zero_has_converged() -> None:
+    """From 2 to 0.02 in a straight line: 1% of what it gained lies between it and the least loss there can be."""
+    found = condition_of(lines(validation_loss=2.0 - 0.02 * T))
+    assert found.kind == "converged"
+    above = condition_of(lines(validation_loss=3.0 - 0.02 * T))
+    assert above.kind == "improving"
+    assert above.numbers["left"] <= above.numbers["level"]
+
+
 def test_noise_that_hides_the_fall_of_the_newest_rounds_does_not_hide_that_of_the_record() -> None:
     """1 + (1 + r)^-0.25 falls by 11% of its gain to round 297; its newest third falls by 0.034."""
     records = [1.0 + (1.0 + T) ** -0.25 + noise(0.02, name=f"slow {seed}") for seed in range(20)]
