@@ -14,7 +14,7 @@ from server.convergence.monitor import ConvergenceOptions
 from server.verdicts.causes import stuck_of
 from server.verdicts.course import Course, motion_of, scatter
 from server.verdicts.cycles import cycle_of
-from server.verdicts.movement import Rounds, level_since, outlook, rounds_to, speed_of
+from server.verdicts.movement import Rounds, clear_limit, level_since, outlook, rounds_to, speed_of
 from server.verdicts.reading import SCORES, Line, Reading, Target, level_before
 from server.verdicts.thresholds import (
     AHEAD,
@@ -259,12 +259,18 @@ def _improving(reading: Reading) -> Condition | None:
 
 
 def _left(reading: Reading, share: float) -> float | None:
-    """Return how far the loss will still fall, None where that is likely no more than a share of its gain."""
+    """Return how far the loss will still fall, None where that is likely no more than a share of its gain.
+
+    It falls no further than to the limit of the rate, where one family of curves clearly fits: both are shown.
+    """
     loss = reading.loss
     if reading.rests_by_criterion or loss.gained <= loss.rounding:
         return None
     found = outlook(reading.since_drift, max(share * loss.gained, reading.smallest))
-    return found.fall if found.chance >= LIKELY else None
+    if found.chance < LIKELY:
+        return None
+    limit = clear_limit(loss)
+    return found.fall if limit is None or limit >= loss.level else min(found.fall, loss.level - limit)
 
 
 def _pace(reading: Reading) -> str:

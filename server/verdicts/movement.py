@@ -125,6 +125,21 @@ def _curves(t: F64, start: float, now: float) -> tuple[F64, F64]:
     return curves / width[:, None], np.array(falls) / width
 
 
+def clear_limit(course: Course) -> float | None:
+    """Return the limit of the family of curves that clearly fits a loss; None where none does.
+
+    Example:
+        >>> import numpy as np
+        >>> found = clear_limit(Course("loss", np.arange(60), 1.0 + 0.9 ** np.arange(60.0)))
+        >>> found is not None and abs(found - 1.0) < 1e-6
+        True
+    """
+    families = fit_families(course.values[-LONGEST:])
+    if families is None or families.better not in ("power", "geometric"):
+        return None
+    return families.power.limit if families.better == "power" else families.geometric.limit
+
+
 def speed_of(course: Course) -> float:
     """Return by how much a loss falls in 100 rounds, from its newest third; 0 where that does not clearly fall.
 
