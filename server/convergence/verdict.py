@@ -50,7 +50,7 @@ class Verdict:
             >>> Verdict("converged", 301, ()).headline
             'Converged at round 301'
             >>> Verdict("stopped", 12, (), ("target",)).headline
-            'Reached the target at round 12'
+            'Stopped on target at round 12'
         """
         return headline(self.outcome, self.round_index, self.criteria)
 
@@ -116,8 +116,8 @@ class Verdict:
 def headline(outcome: str, round_index: int | str, criteria: Collection[str] = ()) -> str:
     """Return how a run ended, and when, in a few words.
 
-    A run that its target alone ended, and that did not converge, reached the target.
+    A run that its target alone ended, and that did not converge, stopped on target.
     """
     if outcome == "stopped" and tuple(criteria) == ("target",):
-        return f"Reached the target at round {round_index}"
+        return f"Stopped on target at round {round_index}"
     return f"{outcome.capitalize()} at round {round_index}"

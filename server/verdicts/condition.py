@@ -326,6 +326,11 @@ def _at_rest(reading: Reading) -> Condition:
         words = f"it is stuck: {name} never fell below its start {shown(float(loss.values[0]))}"
         words += f", and is {shown(loss.level)}"
         return Condition("stuck", int(loss.rounds[0]), words, numbers)
+    newest = float(loss.smooth[-1])
+    bottom = loss.motion.falls and float(loss.values.min()) >= 0.0 and newest <= REMAINING * loss.gained
+    if bottom and (target is None or not target.is_missed):
+        words = f"{name} fell to {shown(newest)}, {newest / loss.gained:.1%} of what it gained: hardly more can be left"
+        return Condition("converged", int(loss.rounds[-1]), words + _reached(target), {"level": newest, "left": newest})
     slowly = _left(reading, SLOWLY)
     at = f"{name} rests at {shown(loss.level)}"
     missed = ""

@@ -119,6 +119,7 @@ def test_fall_that_has_hardly_anything_left_above_zero_has_converged() -> None:
     """From 2 to 0.02 in a straight line: 1% of what it gained lies between it and the least loss there can be."""
     found = condition_of(lines(validation_loss=2.0 - 0.02 * T))
     assert found.kind == "converged"
+    assert "fell to 0.04, 2.0% of what it gained: hardly more can be left" in found.words
     above = condition_of(lines(validation_loss=3.0 - 0.02 * T))
     assert above.kind == "improving"
     assert above.numbers["left"] <= above.numbers["level"]

@@ -59,7 +59,7 @@ def test_run_that_reached_its_target_and_still_improves_has_reached_its_target()
     by_target = replace(HELD, criteria=("target",))
     found = judged(by_target, lines(values, values), options)
     assert found.outcome == "stopped"
-    assert found.headline == "Reached the target at round 79"
+    assert found.headline == "Stopped on target at round 79"
     assert found.reasons[-1].startswith("it has not converged: validation loss 0.6")
     assert judged(replace(HELD, criteria=("target", "settled")), lines(values, values), options).headline.startswith(
         "Stopped at round"
