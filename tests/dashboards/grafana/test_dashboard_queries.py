@@ -100,7 +100,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Run four scenarios, and copy one run with the values of a city: together they measure every metric."""
     root = tmp_path_factory.mktemp("runs")
     simulate(load_scenario("digits-label-skew", sets=DIGITS), out=root / "digits")
-    simulate(load_scenario("quadratic-two-clients", sets=["run.rounds=12"]), out=root / "quadratic")
+    simulate(load_scenario("quadratic-two-clients", sets=["run.rounds=20"]), out=root / "quadratic")
     for name, rate in (("slow", 0.02), ("diverges", 1.0)):
         scenario = load_scenario("digits-label-skew", sets=[*REGRESSION, f"local.local_lr={rate}"])
         simulate(scenario, data=linear(), out=root / name)
