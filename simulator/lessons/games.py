@@ -1,0 +1,135 @@
+"""Lessons on games of two players: a GAN that is one rotation, and one that draws digits."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
+from simulator.lessons.reading import factor, series
+from simulator.lessons.scenes import QUADRATIC, scene
+
+if TYPE_CHECKING:
+    from simulator.runs.run import Run
+
+GROUP = "Games"
+DISTANCE = "distance_to_optimum"
+TURNS = 4
+"""Whole turns over which a factor is measured: after each, both players are where they were, times the factor."""
+
+
+def eigenvalue(run: Run) -> complex:
+    """Return the eigenvalue of a round of the Dirac-GAN's map of (a, psi), a = theta - mean: that of largest modulus.
+
+    Simultaneous players make the step [[1, -eta], [eta, 1 - eta gamma]]. Where the discriminator moves first, the
+    generator's step follows the new psi.
+    """
+    scenario = run.session.scenario
+    model, eta = scenario.model, scenario.local.local_lr
+    shrinks = 1 - eta * (model.gamma if model.regularisation == "r1" else 0.0)  # type: ignore[union-attr]
+    step = np.array([[1.0, -eta], [eta, shrinks]])
+    if model.order == "alternating":  # type: ignore[union-attr]
+        step = np.array([[1 - eta**2, -eta * shrinks], [eta, shrinks]])
+    return complex(max(np.linalg.eigvals(step), key=abs))
+
+
+def turn(run: Run) -> float:
+    """Return the rounds of a whole turn; inf where the players do not circle."""
+    angle = abs(cmath.phase(eigenvalue(run)))
+    return 2 * math.pi / angle if angle > 0 else math.inf
+
+
+def factor_of(run: Run) -> float:
+    """Return the factor a round of the distance, measured over as many whole turns as the run has, `TURNS` at most."""
+    end, one = len(series(run, DISTANCE)) - 1, turn(run)
+    turns = min(TURNS, int(end / one))
+    return factor(run, DISTANCE, 0, round(turns * one) if turns else end)
+
+
+def measured_turn(run: Run) -> float:
+    """Return the rounds of a whole turn: the distance peaks twice in each on an ellipse; nan without two peaks."""
+    values = series(run, DISTANCE)
+    peaks = np.flatnonzero((values[1:-1] > values[:-2]) & (values[1:-1] >= values[2:])) + 1
+    return 2 * float(peaks[-1] - peaks[0]) / (len(peaks) - 1) if len(peaks) > 1 else math.nan
+
+
+def _circles(runs: Runs) -> Numbers:
+    found: dict[str, float] = {}
+    for arm, key in (("simultaneous", "spiral"), ("R1", "r1"), ("R1 too weak", "weak")):
+        found[f"factor_{key}"] = factor_of(runs[arm])
+        found[f"theory_{key}"] = abs(eigenvalue(runs[arm]))
+    round_it, eta = runs["alternating"], runs["alternating"].session.scenario.local.local_lr
+    away = series(round_it, DISTANCE)
+    return found | {
+        "low": float(away.min()),
+        "high": float(away.max()),
+        "theory_low": float(away[0]) / math.sqrt(1 + eta / 2),
+        "theory_high": float(away[0]) / math.sqrt(1 - eta / 2),
+        "turn": measured_turn(round_it),
+        "theory_turn": turn(round_it),
+        "end_spiral": float(series(runs["simultaneous"], DISTANCE)[-1]),
+        "end_r1": float(series(runs["R1"], DISTANCE)[-1]),
+    }
+
+
+CIRCLES = Lesson(
+    name="gan-circles",
+    title="Why a GAN circles, and what makes it settle",
+    group=GROUP,
+    question="The smallest GAN has a generator that is a point and a discriminator that is a slope: do they find "
+    "their equilibrium?",
+    scene=scene(
+        QUADRATIC,
+        data={"kind": "dirac", "points": [-1.0, 3.0]},
+        model={"kind": "dirac_gan", "generator": 2.0},
+        local={"local_lr": 0.1},
+        run={"rounds": 300},
+    ),
+    arms={
+        "simultaneous": {},
+        "alternating": {"model.order": "alternating", "local.local_steps": 2},
+        "R1": {"model.regularisation": "r1", "model.gamma": 1.0},
+        "R1 too weak": {"model.regularisation": "r1", "model.gamma": 0.05},
+    },
+    numbers=_circles,
+    look="The distance of both players from the equilibrium. It starts at 1. Where both move at once it grows by "
+    "{factor_spiral:.4f} a round, to {end_spiral:.3g}. Where they take turns it stays between {low:.4f} and "
+    "{high:.4f}, and a turn takes {turn:.1f} rounds. With R1 it shrinks by {factor_r1:.4f} a round, to "
+    "{end_r1:.1g}; with a weak R1 it grows by {factor_weak:.4f}. The training loss says none of this: it is 0 four "
+    "times in each turn.",
+    change="--set local.local_lr=0.05 halves the step eta. A turn then takes twice as many rounds, and the weak R1 "
+    "keeps its distance: its gamma of 0.05 is equal to eta.",
+    trial=("local.local_lr=0.05",),
+    theory="With a = theta - mean and slope psi, a simultaneous step is a + i psi times 1 + i eta: a turn, and a "
+    "factor sqrt(1 + eta^2) = {theory_spiral:.4f}. Turns keep a^2 + psi^2 + eta a psi, an ellipse between "
+    "{theory_low:.4f} and {theory_high:.4f}, and turn by arccos(1 - eta^2/2) a round: {theory_turn:.1f} rounds. R1 "
+    "adds gamma/2 |dD/dx|^2 at real examples to the discriminator's loss, and makes the factor sqrt(1 - eta gamma + "
+    "eta^2), below 1 where gamma > eta: {theory_r1:.4f} and {theory_weak:.4f} (Mescheder, Geiger and Nowozin 2018).",
+    claims=(
+        Claim(
+            "Simultaneous steps spiral outwards by sqrt(1 + eta^2).",
+            lambda n: n["factor_spiral"] > 1 and abs(n["factor_spiral"] - n["theory_spiral"]) < 1e-9,
+        ),
+        Claim(
+            "Players who take turns stay on the ellipse.",
+            lambda n: (
+                n["theory_low"] - 1e-9 < n["low"] < n["theory_low"] + 1e-3
+                and n["theory_high"] - 1e-3 < n["high"] < n["theory_high"] + 1e-9
+            ),
+        ),
+        Claim("A turn takes as many rounds as theory says.", lambda n: abs(n["turn"] / n["theory_turn"] - 1) < 0.02),
+        Claim(
+            "R1 settles, at theory's factor.",
+            lambda n: n["factor_r1"] < 1 and abs(n["factor_r1"] - n["theory_r1"]) < 1e-3,
+        ),
+        Claim(
+            "A gamma below eta does not settle.",
+            lambda n: n["factor_weak"] > 1 and abs(n["factor_weak"] - n["theory_weak"]) < 1e-3,
+        ),
+    ),
+)
+
+ROWS = (CIRCLES,)
