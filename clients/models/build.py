@@ -245,7 +245,8 @@ def check_fits_data(options: ModelOptions, population: Population) -> None:
     others = [own[population.name]] if population.name in own else fitting
     chosen = population.name in own or population.spec.generates
     if (task == "objective") != ("objective" in row.tasks) or (chosen and row.kind not in others):
-        hint = 'It needs data.task = "generate", which "digits" and "images" have.' if row.generates else _own_words(own)
+        of_samples = 'It needs data.task = "generate", which "digits" and "images" have.'
+        hint = of_samples if row.generates else _own_words(own)
         raise UserError(
             "kind",
             f"'{row.kind}' does not fit data '{population.name}'",

@@ -27,16 +27,16 @@ class BestModel:
     Attributes:
         round_index: its round; None while nothing was measured by validation.
         value: its value.
-        metric: what `value` is.
         params: its parameters [P], a copy.
         buffers: its buffers [Q], a copy.
+        metric: what `value` is.
     """
 
     round_index: int | None = None
     value: float = math.inf
-    metric: str = METRICS[-1]
     params: Tensor | None = None
     buffers: Tensor | None = None
+    metric: str = METRICS[-1]
 
     def observe(self, state: ServerState, line: Line) -> None:
         """Take in the model after a round, with the round's line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -131,10 +132,15 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
         >>> image_shape((64,)), image_shape((3, 8, 8)), image_shape((10,)), image_shape((5, 8, 8))
         ((1, 8, 8), (3, 8, 8), None, None)
     """
-    side = round(shape[0] ** 0.5) if len(shape) == 1 else 0
-    found = (1, side, side) if side else (1, *shape) if len(shape) == 2 else shape
-    whole = len(found) == 3 and int(np.prod(found)) == int(np.prod(shape))
-    return found if whole and found[0] in (1, 3) and int(np.prod(found)) <= MOST_NUMBERS else None
+    numbers = math.prod(shape)
+    if len(shape) == 1:
+        channels, height, width = 1, math.isqrt(numbers), math.isqrt(numbers)
+    elif len(shape) in (2, 3):
+        channels, height, width = (1, 1, *shape)[-3:]
+    else:
+        return None
+    fits = channels in (1, 3) and channels * height * width == numbers <= MOST_NUMBERS
+    return (channels, height, width) if fits else None
 
 
 def _rows(values: Tensor) -> F64:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,6 +39,8 @@ class Gan(TwoPlayer):
         draws: of initial weights; None leaves them to torch.
     """
 
+    fixed: Tensor
+
     def __init__(self, options: GanOptions, shape: tuple[int, ...], draws: torch.Generator | None = None) -> None:
         super().__init__(options.order, options.discriminator_steps)
         self.shape, self.latent = shape, options.latent
@@ -46,10 +49,10 @@ class Gan(TwoPlayer):
         up = (options.latent, *reversed(options.hidden), numbers)
         down = (numbers, *options.hidden, 1)
         layers: list[nn.Module] = []
-        for width, following in zip(up, up[1:], strict=False):
+        for width, following in pairwise(up):
             layers += [nn.Linear(width, following), nn.ReLU()]
         self.generator = initialised(nn.Sequential(*layers[:-1], nn.Sigmoid()), "torch", draws)
-        judges = [nn.Linear(width, following) for width, following in zip(down, down[1:], strict=False)]
+        judges = [nn.Linear(width, following) for width, following in pairwise(down)]
         self.discriminator = initialised(nn.ModuleList(judges), "torch", draws)
         self.bits = nn.Dropout(0.5)
         self.register_buffer("fixed", fixed_latents(FIXED, options.latent), persistent=False)

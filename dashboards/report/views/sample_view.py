@@ -72,7 +72,8 @@ def picture(images: Sequence[Sequence[int]], channels: int, height: int, width: 
     wide, high = across * (width + GAP) + GAP, down * (height + GAP) + GAP
     page = [bytearray([PAPER] * (wide * channels)) for _ in range(high)]
     for place, image in enumerate(images):
-        top, left = (part * side + GAP for part, side in zip(divmod(place, ACROSS), (height + GAP, width + GAP), strict=True))
+        row, column = divmod(place, ACROSS)
+        top, left = row * (height + GAP) + GAP, column * (width + GAP) + GAP
         for y in range(height):
             for channel in range(channels):
                 start = (channel * height + y) * width

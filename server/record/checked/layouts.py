@@ -208,9 +208,7 @@ FORECASTS = table(
 )  # fmt: skip
 """forecasts.json."""
 
-SAMPLES = table(
-    {"shape": list_of(whole, least=3), "images": list_of(list_of(number))}, {"classes": list_of(whole)}
-)
+SAMPLES = table({"shape": list_of(whole, least=3), "images": list_of(list_of(number))}, {"classes": list_of(whole)})
 """samples.json."""
 
 _ESTIMATE = table({"value": number, "error": number, "how": text})

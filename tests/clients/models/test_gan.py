@@ -44,7 +44,7 @@ def logits(gan: Gan, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("hidden", [(6,), (6, 5), ()])
 @pytest.mark.parametrize("gamma", [0.0, 0.7])
 def test_players_descend_their_own_losses(hidden: tuple[int, ...], gamma: float) -> None:
-    """Without dropout's masks a pass has fixed latents, so its gradient is compared with that of the written-out losses."""
+    """Without dropout's masks a pass has fixed latents: its gradient is that of the written-out losses."""
     gan = made(hidden=hidden, gamma=gamma)
     gan.bits.p = 0.0
     x = torch.rand(12, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -129,7 +129,7 @@ def test_models_that_draw_nothing_are_refused_for_data_to_generate() -> None:
     for options in (SoftmaxOptions(), ParameterVectorOptions(), DiracGanOptions()):
         with pytest.raises(UserError, match=r"does not fit data 'digits'.* These data take: gan\."):
             build_model(options, population, 0)
-    with pytest.raises(UserError, match=r'kind: \'gan\' does not fit data \'digits\'.* It needs data\.task = "generate"'):
+    with pytest.raises(UserError, match=r"'gan' does not fit data 'digits'.* It needs data\.task = \"generate\""):
         build_model(GanOptions(), digits(**{"data.task": "classify"}), 0)
 
 

@@ -124,6 +124,31 @@ def test_data_without_examples_on_the_server_have_no_measures() -> None:
         fs.simulate(scenario(**bare, **{"evaluation.test_every": 1}), record=False)
 
 
+def test_workers_measure_the_same_samples() -> None:
+    found = []
+    for workers in (1, 2):
+        rounds = fs.simulate(scenario(**{"engine.workers": workers, "engine.tile": 5}), record=False).rounds
+        found.append([rounds[f"validation_{key}"].tolist() for key in KEYS])
+    assert found[0] == found[1]
+
+
+def test_objective_of_ones_own_is_evaluated_on_its_validation_examples() -> None:
+    def client(k: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        return np.full((4, 64), 0.1 * k), np.zeros(4)
+
+    seen = np.random.default_rng(0).uniform(size=(9, 64)), np.zeros(9)
+    given = fs.custom_population(client, [4] * 3, outputs=1, task="objective", validation=seen, test=seen)
+    sets = {"data": None, "partition": None, "convergence": {"stop": "never", "plateau": None, "target": None}}
+    short = scenario(**sets, **{"evaluation.test_every": 1})
+    run = fs.simulate(short, data=given, model=lambda: build_model(GanOptions(hidden=(4,)), given, 0), record=False)
+    with torch.no_grad():
+        wanted = run.model()(torch.from_numpy(seen[0]).float()).mean()
+    assert run.rounds["validation_loss"][-1] == pytest.approx(float(wanted), rel=1e-5)
+    assert run.rounds["test_loss"][-1] == run.outcome["test_loss"] == run.rounds["validation_loss"][-1]
+    assert np.isfinite(run.rounds["validation_frechet_distance"]).all()
+    assert "validation_sample_classes" not in list(run.rounds), "these examples have no classes"
+
+
 class Silent(TwoPlayer):
     """A game whose generator draws nothing."""
 
