@@ -20,10 +20,10 @@ from clients.core.file_paths import find_file
 from clients.core.population import Population
 from clients.partition.options import PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
+from clients.partition.rotation import turned
 from clients.sources.image_shapes import shaped_examples
 from clients.sources.labels import class_labels, unused_classes
 from clients.sources.options import DigitsOptions, ImagesOptions, labels_beside
-from clients.sources.rotation import turned
 
 FEATURE_NAMES = ("x", "x_train", "features", "images", "windows", "data")
 TARGET_NAMES = ("y", "y_train", "labels", "label", "targets", "target", "activity")

@@ -197,6 +197,9 @@ class Truth:
             return {labels(): number(baselines.get("pooled_accuracy", baselines.get("pooled_error")))}
         if metric == "alone_score":
             return {labels(statistic=s): number(baselines.get(f"local_only_{s}")) for s in ("mean", "worst")}
+        best = self.outcome.get("best_model") or {}
+        if metric == "best_validation_loss" and best.get("metric") != "validation_loss":
+            return {}
         return {labels(): at(self.outcome, OF_THE_OUTCOME[metric])} if metric in OF_THE_OUTCOME else {}
 
 

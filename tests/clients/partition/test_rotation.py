@@ -10,8 +10,8 @@ import torch
 
 import fedscape as fs
 from clients.core.errors import UserError
+from clients.partition.rotation import client_angles, rotation_matrix
 from clients.sources.options import DigitsOptions
-from clients.sources.rotation import client_angles, rotation_matrix
 
 
 def digits(clients: int = 5, **more: Any) -> fs.Population:
