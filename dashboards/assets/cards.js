@@ -282,7 +282,7 @@ function makeCards(state) {
   const forecasts = forecastCards(state);
   charts.splice(charts.findLastIndex((one) => one.section === "Samples") + 1, 0, samples);
   const drift = charts.findIndex((one) => one.section === "Client drift");
-  charts.splice(drift, 0, ...forecasts, ...surfaceCards(state));
+  charts.splice(drift, 0, ...forecasts, ...surfaceCards(state), ...theoryCards(state));
   const at = charts.findIndex((one) => one.section === "Time and bytes");
   return [...charts.slice(0, at), clients, districts, sizes, labels, ...charts.slice(at)];
 }

@@ -36,6 +36,7 @@ class RunData:
         samples: a few samples of the final model, or None.
         surface: the error surface, or None.
         explanation: the causes that `fedscape explain` found, or None.
+        probes: what `fedscape probe` measured, one for each probed round.
         problems: sentences on files that could not be read.
     """
 
@@ -52,6 +53,7 @@ class RunData:
     samples: Mapping[str, Any] | None = None
     surface: Mapping[str, Any] | None = None
     explanation: Mapping[str, Any] | None = None
+    probes: Sequence[Mapping[str, Any]] = ()
     problems: tuple[str, ...] = ()
 
     @property
@@ -110,6 +112,7 @@ def read_run(path: Path, rounds: RecordedLines | None = None) -> RunData:
         samples=_tried(folder.read_samples, problems),
         surface=_tried(folder.read_surface, problems),
         explanation=_tried(folder.read_explanation, problems),
+        probes=_tried(folder.read_probes, problems) or (),
         problems=tuple(problems),
     )
 

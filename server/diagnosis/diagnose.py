@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,6 +34,7 @@ def diagnose(e: Evidence) -> Diagnosis:
             cause.change(e),
             signs[cause.kind].clients,
             explained.get(cause.kind, ""),
+            signs[cause.kind].round_index,
         )
         for cause in named
     ]
@@ -44,4 +46,4 @@ def diagnose(e: Evidence) -> Diagnosis:
 def _finite(sign: Sign) -> Sign:
     """Return a sign with a strength of 0 where it is not a number, and at most 10."""
     strength = sign.strength
-    return Sign(0.0 if math.isnan(strength) else min(max(strength, 0.0), 10.0), sign.evidence, sign.clients)
+    return replace(sign, strength=0.0 if math.isnan(strength) else min(max(strength, 0.0), 10.0))

@@ -17,11 +17,13 @@ class Sign:
         strength: the cause's statistic, in units of the threshold above which it is named; below 1 it is not.
         evidence: clauses for people, with numbers.
         clients: names of the clients that are the cause, where some are.
+        round_index: the round in which it shows, where it shows in one.
     """
 
     strength: float
     evidence: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
+    round_index: int | None = None
 
 
 NOTHING = Sign(0.0)
@@ -73,6 +75,7 @@ class Finding:
         change: what to try.
         clients: the clients that are the cause, where some are.
         because_of: the kind of the stronger finding that explains this one; empty where none does.
+        round_index: the round in which it shows; None where it is of the whole run.
     """
 
     kind: str
@@ -82,6 +85,7 @@ class Finding:
     change: Change | None = None
     clients: tuple[str, ...] = ()
     because_of: str = ""
+    round_index: int | None = None
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,7 @@ def unsealed_files(folder: RunFolder) -> list[str]:
         folder.samples,
         folder.surface,
         folder.explanation,
+        folder.probes,
     ):
         with suppress(RunFolderError):
             read = read_json(path)
