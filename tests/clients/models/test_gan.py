@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,21 @@ def test_labels_are_for_partitions_and_measures_alone() -> None:
     changed = replace(population, clients=replace(population.clients, cohort=others))
     runs = [fs.simulate(scenario, data=one, record=False) for one in (population, changed)]
     assert torch.equal(runs[0].params, runs[1].params)
+
+
+@pytest.mark.parametrize(("factor", "problem"), [(1.0, ""), (2.0, "has numbers from 0 to 2"), (-1.0, "from -1 to ")])
+def test_images_to_generate_lie_between_0_and_1(factor: float, problem: str, tmp_path: Path) -> None:
+    pictures = factor * np.linspace(0, 1, 40 * 9).reshape(40, 1, 3, 3)
+    np.savez(tmp_path / "set.npz", x=pictures, y=np.arange(40) % 2)
+    data = {"kind": "images", "path": str(tmp_path / "set.npz"), "task": "generate", "flat": False}
+    scenario = fs.load_scenario("digits-gan", sets={"data": data, "partition.clients": 2})
+    if problem:
+        with pytest.raises(UserError, match=f"{problem}.*generated ones lie between 0 and 1"):
+            fs.population(scenario)
+        return
+    population = fs.population(scenario)
+    assert population.spec.generates
+    assert build_model(GanOptions(hidden=(4,)), population, 0)(torch.rand(5, 1, 3, 3)).shape == (5,)
 
 
 @pytest.mark.parametrize(
