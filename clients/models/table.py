@@ -23,7 +23,7 @@ from clients.models.options import (
     TwoNNOptions,
 )
 from clients.models.sequence_options import LstmOptions, RnnOptions, TransformerOptions
-from clients.models.two_player.options import DiracGanOptions
+from clients.models.two_player.options import DiracGanOptions, GanOptions
 
 Task = Literal["classification", "regression", "objective"]
 
@@ -37,12 +37,14 @@ class ModelRow(Row):
         tasks: the tasks it learns.
         unfit: why it does not fit other tasks that have examples, and the fix.
         data: the only kind of data that it fits, whose only model it is; empty for none.
+        generates: whether it draws examples; data of `task = "generate"` take such models alone.
     """
 
     build: Callable[..., Any]
     tasks: tuple[Task, ...] = ("classification", "regression")
     unfit: tuple[str, str] = ("", "")
     data: str = ""
+    generates: bool = False
 
 
 NO_CLASSES = ("needs classes, and the data are for regression", "Use 'linear'.")
@@ -114,5 +116,12 @@ MODELS: Table[ModelRow] = Table(
         build=lazy("clients.models.two_player.dirac", "dirac_gan"),
         tasks=("objective",),
         data="dirac",
+    ),
+    ModelRow(
+        kind="gan",
+        options=GanOptions,
+        build=lazy("clients.models.two_player.gan", "gan"),
+        tasks=("objective",),
+        generates=True,
     ),
 )

@@ -162,8 +162,8 @@ def _rises(reading: Reading) -> Condition | None:
     name, at, best = label_of(loss.name), int(loss.rounds[lowest]), float(loss.values[lowest])
     numbers = {"best": best, "best_round": float(at), "level": loss.level, "rise": rise}
     course = f"from its best {shown(best)} in round {at} to {shown(loss.level)}"
-    known = loss.name == "optimality_gap"
-    train = "" if known or loss.name == "train_loss" else _train_meanwhile(reading, at)
+    apart = loss.name in ("optimality_gap", "validation_frechet_distance")  # training does not lower these themselves
+    train = "" if apart or loss.name == "train_loss" else _train_meanwhile(reading, at)
     if train:
         words = f"it overfits since round {at}: {name} rose {course} while training loss {train}"
         return Condition("overfitted", at, words, numbers)

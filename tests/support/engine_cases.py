@@ -14,6 +14,7 @@ from clients.models import network_options as networks
 from clients.models import options as kinds
 from clients.models import sequence_options as sequences
 from clients.models.build import build_model
+from clients.models.two_player.options import GanOptions
 from clients.training import rules
 from clients.training.options import OPTIMIZERS, AugmentOptions, LocalOptions
 from clients.training.task import make_task
@@ -83,6 +84,12 @@ MODELS = {
     "rnn, one channel": Model(sequences.RnnOptions(hidden=3, activation="relu"), shape=(4,)),
     "double well": Model(kinds.DoubleWellModelOptions(start=0.5), outputs=3, task="objective"),
     "quadratic": Model(kinds.ParameterVectorOptions(start=0.5), outputs=3, task="objective"),
+    "gan": Model(GanOptions(hidden=(5,), latent=2), outputs=2, task="objective"),
+    "gan, alternating": Model(
+        GanOptions(hidden=(4, 3), latent=2, order="alternating", discriminator_steps=2, regularisation="none"),
+        outputs=2,
+        task="objective",
+    ),
     "user's": Model(Residual()),
 }
 RULES = {

@@ -260,6 +260,10 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     turns: Table = {"kind": "dirac_gan", "order": "alternating", "regularisation": "r1"}
     yield "dirac_gan", DIRAC, model
     yield "dirac_gan, alternating", changed(DIRAC, model=turns), model
+    drawn: Table = {**DIGITS, "task": "generate", "validation_fraction": 0.05}
+    gan: Table = {"kind": "gan", "hidden": [4], "latent": 2}
+    yield "gan", changed(SHORT, data=drawn, model=gan), model
+    yield "gan, alternating", changed(BASE, data=drawn, model={**gan, "order": "alternating"}), model
     evaluation, convergence = ("evaluation",), ("convergence",)
     yield "evaluation", changed(BASE, evaluation={"federated_every": 1}), evaluation
     yield "no evaluation", BASE, evaluation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +204,10 @@ def test_run_with_data_from_python_needs_them_again(tmp_path):
     with pytest.raises(fs.UserError):
         fs.explain(path)
     assert fs.explain(path, data=fs.arrays(x, y)).path == path
+
+
+def test_games_of_two_players_are_refused(tmp_path: Path) -> None:
+    fs.simulate(fs.load_scenario("dirac-gan", sets=["run.rounds=5"]), out=tmp_path / "run")
+    with pytest.raises(fs.UserError, match="is a game of two players"):
+        fs.explain(tmp_path / "run")
+    assert not (tmp_path / "run" / "explanation.json").exists()
