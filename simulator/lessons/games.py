@@ -183,7 +183,7 @@ DRAWN = Lesson(
     "coverage {coverage_skew:.0%}, at a distance of {distance_skew:.2f}. The validation loss, {loss_r1:.3f} and "
     "{loss_none:.3f}, does not rank them.",
     change="--set local.beta1=0.9 adds momentum, and the samples get worse: with R1 the Fréchet distance ends at "
-    "{then_distance_r1:.2f}, and without it at {then_distance_none:.1f}. Past gradients of a game point the wrong way.",
+    "about {then_distance_r1:.1f}, and without it at about {then_distance_none:.0f}. Past gradients of a game point the wrong way.",
     trial=("local.beta1=0.9",),
     theory="A discriminator that cannot tell samples from digits has the loss 2 log 2 = {undecided:.3f}, whatever both "
     "look like: the loss measures the players against each other. The Fréchet distance compares means and "
@@ -198,10 +198,11 @@ DRAWN = Lesson(
             lambda n: n["distance_skew"] > 1.3 * n["distance_r1"] and n["precision_skew"] > n["precision_r1"] - 0.15,
         ),
     ),
-    then={"distance_r1": 0.99, "distance_none": 7.33},
+    then={"distance_r1": 1.07, "distance_none": 6.67},
+    within=0.3,
     outcome=(
-        Claim("With R1 the distance is larger by half at least.", lambda n: n["distance_r1"] > 1.5 * 0.526),
-        Claim("Without R1 it is twice as far as before.", lambda n: n["distance_none"] > 2 * 2.53),
+        Claim("With R1 the distance is larger by half at least.", lambda n: n["distance_r1"] > 1.5 * 0.552),
+        Claim("Without R1 it is twice as far as before.", lambda n: n["distance_none"] > 2 * 2.11),
     ),
 )
 

@@ -53,6 +53,7 @@ class Lesson:
         claims: what the numbers show.
         then: numbers after the change, as the text shows them; a test plays the change and compares.
         outcome: what the changed lesson's numbers show: what `change` says of them.
+        within: the share by which `then` may differ between machines: more where training is chaotic, as of a GAN.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Lesson:
     claims: tuple[Claim, ...]
     then: Numbers
     outcome: tuple[Claim, ...]
+    within: float = 0.03
 
     def texts(self, numbers: Numbers) -> dict[str, str]:
         """Return the paragraphs by their headings, with the numbers filled in.

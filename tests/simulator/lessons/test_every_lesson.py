@@ -62,7 +62,7 @@ def test_change_that_a_lesson_proposes_gives_what_its_text_says(name: str, tmp_p
     outcome = played.claims[len(row.claims) :]
     assert [claim.words for claim in outcome] == [claim.words for claim in row.outcome]
     assert [claim.words for claim in outcome if claim.state != HOLDS] == [], dict(played.numbers)
-    assert {key: played.numbers[key] for key in row.then} == pytest.approx(dict(row.then), rel=0.03, abs=1e-14)
+    assert {key: played.numbers[key] for key in row.then} == pytest.approx(dict(row.then), rel=row.within, abs=1e-14)
 
 
 @every_lesson
