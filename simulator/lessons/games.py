@@ -183,7 +183,8 @@ DRAWN = Lesson(
     "coverage {coverage_skew:.0%}, at a distance of {distance_skew:.2f}. The validation loss, {loss_r1:.3f} and "
     "{loss_none:.3f}, does not rank them.",
     change="--set local.beta1=0.9 adds momentum, and the samples get worse: with R1 the Fréchet distance ends at "
-    "about {then_distance_r1:.1f}, and without it at about {then_distance_none:.0f}. Past gradients of a game point the wrong way.",
+    "about {then_distance_r1:.1f}, and without it at about {then_distance_none:.0f}. Past gradients of a game point "
+    "the wrong way.",
     trial=("local.beta1=0.9",),
     theory="A discriminator that cannot tell samples from digits has the loss 2 log 2 = {undecided:.3f}, whatever both "
     "look like: the loss measures the players against each other. The Fréchet distance compares means and "
