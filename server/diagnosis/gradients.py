@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,9 @@ MOSTLY = 0.6
 RATIO = 8.0
 """Times that the last layer's relative gradient exceeds the first's."""
 LEARNT = 0.4
-"""Share of the first loss that a run with vanishing gradients gains at most."""
+"""Share of the best constant prediction's loss that a run with vanishing gradients gains at most."""
+STEEP = 3.0
+"""Times the norm of the weights that the gradient has at the start."""
 SPIKE = 30.0
 """Times the median of the early rounds' largest gradient norm."""
 
@@ -53,12 +56,15 @@ def vanishing(e: Evidence) -> Sign:
     if len(sizes) < 3 or not len(e.loss):
         return NOTHING
     ratio = max(sizes[-2:]) / max(min(sizes[: len(sizes) // 2 + 1]), 1e-30)
-    learnt = e.gained / max(abs(float(e.loss[0])), 1e-12)
+    constant = (e.looks.get("targets") or {}).get("constant_loss") or abs(float(e.loss[0]))
+    learnt = 1.0 - float(e.loss.min()) / max(constant, 1e-12)
     strength = min(math.log(max(ratio, 1.0)) / math.log(RATIO), LEARNT / max(learnt, 1e-3))
     words = (
         f"at the start the gradient relative to the weights is {ratio:.2g} times smaller in the first layers than "
         "in the last",
-        f"the loss fell by {learnt:.0%} of its first value",
+        f"the loss is {learnt:.0%} below that of the best constant prediction"
+        if learnt > 0
+        else "the run does not reach the loss of the best constant prediction",
     )
     return Sign(min(strength, 10.0), words)
 
@@ -71,7 +77,11 @@ def better_signal(e: Evidence) -> Change:
 
 
 def exploding(e: Evidence) -> Sign:
-    """A local gradient is far larger than in the early rounds, or than the weights at the start."""
+    """A local gradient is far larger than in the early rounds, or than the weights at the start.
+
+    Gradients that are large before the first step are no consequence of the steps, so they explain steps that are too
+    large; gradients that grew in the run may be one.
+    """
     norms = e.series("largest_gradient_norm")[1]
     start = e.looks.get("start", {}).get("gradients")
     found = NOTHING
@@ -85,10 +95,10 @@ def exploding(e: Evidence) -> Sign:
     total = math.sqrt(sum(v**2 for v in start["weights"].values())) if start is not None else 0.0
     if start is not None and total > 0:  # weights of 0, as of a linear model, are no scale
         steep = start["mean_norm"] / total
-        if steep / 3.0 > found.strength:
+        if steep > STEEP:
             words = f"at the start the gradient is {steep:.1f} times as large as the weights"
-            found = Sign(steep / 3.0, (words,))
-    return Sign(min(found.strength, 10.0), found.evidence)
+            found = Sign(max(steep / STEEP, found.strength), (words, *found.evidence), explains=("rate_too_high",))
+    return replace(found, strength=min(found.strength, 10.0))
 
 
 def clip(e: Evidence) -> Change:

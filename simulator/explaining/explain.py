@@ -23,6 +23,7 @@ from server.record.records import RunFolder
 from simulator.engines.devices import device_restored
 from simulator.engines.plan import EnginePlan
 from simulator.explaining.looks import look
+from simulator.explaining.pooled import wider_model
 from simulator.explaining.reading import evidence_of
 from simulator.explaining.trials import State
 from simulator.runs.arguments.checks import check_parts, check_run_path
@@ -131,6 +132,7 @@ def _looks(folder: RunFolder, given: Overrides, started: Mapping[str, Any]) -> t
             session.evaluator,
             _states(session, folder),
             cohort=scenario.algorithm.cohort or session.population.num_clients,
+            wider=wider_model(None if given.model is not None else scenario.model, session.task),
         )
         return seen, time.perf_counter() - begun
 

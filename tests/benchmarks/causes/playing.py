@@ -14,6 +14,7 @@ from plants import FIXED, Plan
 import fedscape as fs
 from server.diagnosis.evidence import Evidence
 from simulator.explaining.looks import look
+from simulator.explaining.pooled import wider_model
 from simulator.explaining.trials import State
 
 COLUMNS = ("client", "round", "gradient_norm", "train_loss", "cosine", "update_norm")
@@ -67,7 +68,8 @@ def play(plan: Plan, seed: int) -> Played:
             State("end", run.verdict.round_index, run.params, run.buffers),
         ]
         cohort = scenario.algorithm.cohort or session.population.num_clients
-        looks = look(session.task, session.engine, session.evaluator, states, cohort=cohort)
+        wider = wider_model(scenario.model, session.task)
+        looks = look(session.task, session.engine, session.evaluator, states, cohort=cohort, wider=wider)
     looked = time.perf_counter()
     counts = session.population.clients.label_counts
     evidence = Evidence(

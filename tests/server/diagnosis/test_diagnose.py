@@ -46,7 +46,7 @@ def looks_of(loss: float = 0.2, first: float = 2.0, **changes: Any) -> dict[str,
     start = {"own": trial(0.0, -0.5), "eighth_rate": trial(-0.4, -0.1), "eightfold_rate": trial(0.2, -0.7)}
     end = {
         name: trial(0.0)
-        for name in ("own", "half_rate", "fourfold_rate", "quarter_work", "full_batch", "larger_cohort")
+        for name in ("own", "half_rate", "fourfold_rate", "full_batch", "larger_cohort")
     }
     table = {
         "clients": list(range(10)),
