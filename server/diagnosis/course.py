@@ -12,9 +12,9 @@ from server.convergence.noise import deviation, direction
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
-FALL = 0.05
+FALL = 0.04
 """Share of what was gained that the last fifth of the rounds gained."""
-LEFT = 0.04
+LEFT = 0.03
 """Share of what was gained that is left to gain at the present slowing down."""
 FEW, SHORT = 15.0, 0.03
 """Rounds that are few, and the share of the way to the reference that is left after them."""
@@ -25,21 +25,40 @@ JUMP, CLEAR = 0.06, 4.0
 def too_few_rounds(e: Evidence) -> Sign:
     """The loss still falls at the end, beyond its noise."""
     values = e.loss
-    if len(values) < 4 or e.diverged:
+    if len(values) < 4 or e.ruined:
         return NOTHING
-    fifth = max(1, len(values) // 5)
-    before, after = values[-2 * fifth : -fifth], values[-fifth:]
-    fell = float(np.median(before) - np.median(after))
-    clear = math.inf if direction(values.tolist()) < 0 else fell / max(2.0 * e.noise / math.sqrt(fifth), 1e-12)
-    left = _left(values)
-    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell > 0 else 0.0
+    fell = _fell(values)
     words = (
         f"{label_of(e.loss_name)} fell by {shown(fell)} in the last fifth of the rounds, "
         f"{fell / e.scale:.0%} of all it gained",
-        f"at the pace at which it slows down, {shown(left)} is left",
+        f"at the pace at which it slows down, {shown(_left(values))} is left",
         *e.short_words,
     )
-    return Sign(max(short, min(max(fell / FALL, left / LEFT) / e.scale, clear)), words)
+    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell > 0 else 0.0
+    return Sign(max(short, falling(e)) * _open_to_rounds(e), words)
+
+
+def _open_to_rounds(e: Evidence) -> float:
+    """Return the share of the shortfall that the run's model makes up on the pooled sample; 1 where it is unknown."""
+    pooled = e.pooled_shortfall
+    return 1.0 if pooled is None or e.shortfall <= 0 else float(np.clip(1.0 - pooled / e.shortfall, 0.0, 1.0))
+
+
+def falling(e: Evidence) -> float:
+    """Return how clearly the loss still falls at the end of the run, in units of the threshold, >= 0."""
+    values = e.loss
+    if len(values) < 4 or e.diverged:
+        return 0.0
+    fell = _fell(values)
+    error = max(2.0 * e.noise / math.sqrt(max(1, len(values) // 5)), 1e-12)
+    clear = math.inf if direction(values.tolist()) < 0 else fell / error
+    return max(0.0, min(max(fell / FALL, _left(values) / LEFT) / e.scale, clear))
+
+
+def _fell(values: F64) -> float:
+    """Return how far the median of the last fifth of the losses lies below that of the fifth before."""
+    fifth = max(1, len(values) // 5)
+    return float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
 
 
 def _left(values: F64) -> float:

@@ -97,14 +97,20 @@ class Evidence:
 
     @cached_property
     def noise(self) -> float:
-        """The standard deviation of the newest losses around a line."""
-        return deviation(self.loss[-16:].tolist()) if len(self.loss) >= 4 else 0.0
+        """The standard deviation of the newest losses around a line; of fewer in a short run, whose curve is no line."""
+        newest = min(16, max(6, len(self.loss) // 3))
+        return deviation(self.loss[-newest:].tolist()) if len(self.loss) >= 4 else 0.0
 
     @cached_property
     def diverged(self) -> bool:
         """Whether the run diverged, or its loss stopped being finite."""
         values = [_value(line, self.loss_name) for line in self.lines]
         return self.outcome.get("outcome") == "diverged" or any(v is not None and not math.isfinite(v) for v in values)
+
+    @cached_property
+    def ruined(self) -> bool:
+        """Whether the run diverged, or ends above its start."""
+        return self.diverged or (len(self.loss) > 0 and self.last > float(self.loss[0]))
 
     @cached_property
     def emd(self) -> float:

@@ -10,11 +10,11 @@ from server.convergence.facts import shown
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
-SPREAD, OFFSET = 5.0, 8.0
+SPREAD, OFFSET = 4.0, 8.0
 """Times that the largest features' deviation exceeds the median, and that means exceed deviations."""
 RATIO, MISSED = 8.0, 0.1
 """Times that the most common class exceeds the rarest, and by how much its recall exceeds that of rare ones."""
-RISE = 0.05
+RISE = 0.035
 """Share of what was gained that validation loss rose again."""
 SHORT = 0.055
 """Share of the way from the first loss to the reference's that a model too small leaves, trained on a pooled sample."""
@@ -123,7 +123,8 @@ def overfitting(e: Evidence) -> Sign:
     if len(values) < 10 or e.diverged:
         return NOTHING
     at = int(np.argmin(values))
-    rise = float(np.median(values[-5:]) - values[at])
+    best = float(np.median(values[max(0, at - 2) : at + 3]))  # the least of noisy values lies below their course
+    rise = float(np.median(values[-5:])) - best
     before, after = _training(e, 0, rounds[at]), _training(e, rounds[at], math.inf)
     training = e.objective("end")
     apart = float(values[-5:].mean() - training) / e.scale if math.isfinite(training) else 0.1

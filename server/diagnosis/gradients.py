@@ -8,29 +8,42 @@ from dataclasses import replace
 import numpy as np
 
 from server.convergence.facts import shown
+from server.diagnosis.course import too_few_rounds
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
 NOISE_GAIN = 0.003
 """Share of what was gained that full batches gain in one round at the end."""
+ADDED_GAIN = 0.0005
+"""The same where the scenario adds noise to gradients."""
 MOSTLY = 0.6
 """Share of the gain of half the rate that full batches must have."""
 RATIO = 8.0
 """Times that the last layer's relative gradient exceeds the first's."""
 LEARNT = 0.4
 """Share of the best constant prediction's loss that a run with vanishing gradients gains at most."""
-STEEP = 3.0
+STEEP = 1.5
 """Times the norm of the weights that the gradient has at the start."""
 SPIKE = 30.0
 """Times the median of the early rounds' largest gradient norm."""
 
 
 def noise_floor(e: Evidence) -> Sign:
-    """Steps without noise gain in one round, about as much as smaller ones do."""
+    """Steps without noise gain in one round, about as much as smaller ones do.
+
+    Noise that the scenario adds is known, so a smaller gain is enough; and where steps without it gain more than
+    smaller steps do, it explains that smaller steps gain. Without it, a run that still falls has not reached a floor.
+    """
+    added = float(e.get("local.gradient_noise") or 0.0) > 0
     gain, half = e.gain("end", "full_batch"), e.gain("end", "half_rate")
-    strength = min(gain / NOISE_GAIN, gain / max(MOSTLY * half, 1e-12))
+    strength = min(gain / (ADDED_GAIN if added else NOISE_GAIN), gain / max(MOSTLY * half, 1e-12))
     words = (f"one more round of full batches ends {shown(gain * e.scale)} lower than one of mini-batches",)
-    return Sign(min(strength, 10.0), words)
+    if added:
+        words = (f"the scenario adds noise of deviation {e.get('local.gradient_noise'):g} to gradients", *words)
+    else:
+        strength /= max(1.0, too_few_rounds(e).strength) ** 2
+    explains = ("rate_too_high", "too_few_rounds", "model_too_small") if added and gain >= half else ()
+    return Sign(min(strength, 10.0), words, explains=explains)
 
 
 def less_noise(e: Evidence) -> Change:

@@ -20,6 +20,8 @@ from simulator.explaining.trials import State, Trials, as_table
 
 SHORT = 0.03
 """Share of the way from the first validation loss to the reference's beyond which models are trained on the sample."""
+CLEARLY = 0.02
+"""The same share by which a model that does better than the reference is clearly not too small."""
 _CONSTANT = 1e-9
 """A feature whose deviation is below this share of the largest is constant."""
 
@@ -76,20 +78,22 @@ def look(
     last = states[-1]
     if "end" in table and reference is not None and _shortfall(evaluator, states, reference) > SHORT:
         own = module_at(task, last.params, last.buffers)
-        table["pooled_loss"] = pooled_loss(task, own, features, targets, last.round_index)
-        if wider is not None and table["pooled_loss"] is not None:
+        table["pooled_loss"] = reached = pooled_loss(task, own, features, targets, last.round_index)
+        first = _validation_loss(evaluator, states[0], last.round_index)
+        if wider is not None and reached is not None and reached > reference - CLEARLY * (first - reference):
             table["wider_loss"] = pooled_loss(task, wider(), features, targets, last.round_index)
     return table
 
 
 def _shortfall(evaluator: Evaluator, states: Sequence[State], reference: float) -> float:
     """Return the share of the way from the first validation loss to the reference's that is left."""
-    losses = []
-    for state in (states[0], states[-1]):
-        evaluator.load(state.params, state.buffers)
-        losses.append(evaluator.on_central("validation", states[-1].round_index).loss)
-    first, end = losses
+    first, end = (_validation_loss(evaluator, state, states[-1].round_index) for state in (states[0], states[-1]))
     return (end - reference) / (first - reference) if first > reference else 0.0
+
+
+def _validation_loss(evaluator: Evaluator, state: State, round_index: int) -> float:
+    evaluator.load(state.params, state.buffers)
+    return evaluator.on_central("validation", round_index).loss
 
 
 def _rows(data: CohortData) -> Tensor:

@@ -43,7 +43,7 @@ class _Watch:
 
 @dataclass
 class Played:
-    """The evidence of a run, the seconds that its rounds took, and those of the looks."""
+    """The evidence of a run, the processor seconds of the run, and those of the looks."""
 
     evidence: Evidence
     run_seconds: float
@@ -59,9 +59,9 @@ def play(plan: Plan, seed: int) -> Played:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scenario = fs.load_scenario(table, sets=FIXED | plan.sets)
-        begun = time.perf_counter()
+        begun = time.process_time()
         run = fs.simulate(scenario, data=data, seed=seed, record=False, observers=[watch], strategy=plan.strategy)
-        played = time.perf_counter()
+        played = time.process_time()
         session = run.session
         states = [
             State("start", 0, session.start.params, session.start.buffers),
@@ -70,7 +70,7 @@ def play(plan: Plan, seed: int) -> Played:
         cohort = scenario.algorithm.cohort or session.population.num_clients
         wider = wider_model(scenario.model, session.task)
         looks = look(session.task, session.engine, session.evaluator, states, cohort=cohort, wider=wider)
-    looked = time.perf_counter()
+    looked = time.process_time()
     counts = session.population.clients.label_counts
     evidence = Evidence(
         scenario=tomllib.loads(fs.to_toml(scenario)),
