@@ -12,10 +12,12 @@ from server.convergence.noise import deviation, direction
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
-FALL = 0.04
+FALL = 0.05
 """Share of what was gained that the last fifth of the rounds gained."""
-LEFT = 0.03
-"""Share of what was gained that is left to gain at the present slowing down."""
+LEFT = 0.05
+"""Share of what was gained that three times the rounds would gain, at the present slowing down."""
+MORE_THIRDS, SLOWEST = 6, 0.8
+"""Thirds of the run in the rounds that are added to it, and the largest share that a third brings of the one before."""
 FEW, SHORT = 15.0, 0.03
 """Rounds that are few, and the share of the way to the reference that is left after them."""
 JUMP, CLEAR = 0.06, 4.0
@@ -31,10 +33,12 @@ def too_few_rounds(e: Evidence) -> Sign:
     words = (
         f"{label_of(e.loss_name)} fell by {shown(fell)} in the last fifth of the rounds, "
         f"{fell / e.scale:.0%} of all it gained",
-        f"at the pace at which it slows down, {shown(_left(values))} is left",
+        f"at the pace at which it slows down, three times the rounds would gain {shown(_left(values))}",
         *e.short_words,
     )
-    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell > 0 else 0.0
+    half = len(values) // 2
+    fell_late = float(np.median(values[half:])) < float(np.median(values[:half]))
+    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell_late else 0.0
     return Sign(max(short, falling(e)) * _open_to_rounds(e), words)
 
 
@@ -62,7 +66,10 @@ def _fell(values: F64) -> float:
 
 
 def _left(values: F64) -> float:
-    """Return how far a loss still falls if each third of its rounds brings the same share of the third before; >= 0."""
+    """Return how far a loss falls with three times the rounds, >= 0.
+
+    Each third of the rounds is taken to bring the same share of what the third before it brought.
+    """
     if len(values) < 6:
         return float(max(values[-2] - values[-1], 0.0))
     third = len(values) // 3
@@ -74,8 +81,8 @@ def _left(values: F64) -> float:
     first, second = ends[0] - ends[1], ends[1] - ends[2]
     if first <= 0 or second <= 0:
         return max(second, 0.0)
-    share = min(second / first, 0.8)
-    return second * share / (1.0 - share)
+    share = min(second / first, SLOWEST)
+    return second * share * (1.0 - share**MORE_THIRDS) / (1.0 - share)
 
 
 def more_rounds(e: Evidence) -> Change:

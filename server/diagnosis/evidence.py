@@ -97,7 +97,7 @@ class Evidence:
 
     @cached_property
     def noise(self) -> float:
-        """The standard deviation of the newest losses around a line; of fewer in a short run, whose curve is no line."""
+        """The standard deviation of the newest losses around a line; of fewer in a short run, whose curve is bent."""
         newest = min(16, max(6, len(self.loss) // 3))
         return deviation(self.loss[-newest:].tolist()) if len(self.loss) >= 4 else 0.0
 

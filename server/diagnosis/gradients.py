@@ -12,11 +12,11 @@ from server.diagnosis.course import too_few_rounds
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
-NOISE_GAIN = 0.003
+NOISE_GAIN = 0.006
 """Share of what was gained that full batches gain in one round at the end."""
 ADDED_GAIN = 0.0005
 """The same where the scenario adds noise to gradients."""
-MOSTLY = 0.6
+MOSTLY = 0.7
 """Share of the gain of half the rate that full batches must have."""
 RATIO = 8.0
 """Times that the last layer's relative gradient exceeds the first's."""
@@ -35,11 +35,16 @@ def noise_floor(e: Evidence) -> Sign:
     smaller steps do, it explains that smaller steps gain. Without it, a run that still falls has not reached a floor.
     """
     added = float(e.get("local.gradient_noise") or 0.0) > 0
-    gain, half = e.gain("end", "full_batch"), e.gain("end", "half_rate")
+    gain, half = e.gain("end", "noiseless" if added else "full_batch"), e.gain("end", "half_rate")
     strength = min(gain / (ADDED_GAIN if added else NOISE_GAIN), gain / max(MOSTLY * half, 1e-12))
-    words = (f"one more round of full batches ends {shown(gain * e.scale)} lower than one of mini-batches",)
+    words: tuple[str, ...] = (
+        f"one more round of full batches ends {shown(gain * e.scale)} lower than one of mini-batches",
+    )
     if added:
-        words = (f"the scenario adds noise of deviation {e.get('local.gradient_noise'):g} to gradients", *words)
+        words = (
+            f"the scenario adds noise of deviation {e.get('local.gradient_noise'):g} to gradients",
+            f"one more round without it ends {shown(gain * e.scale)} lower",
+        )
     else:
         strength /= max(1.0, too_few_rounds(e).strength) ** 2
     explains = ("rate_too_high", "too_few_rounds", "model_too_small") if added and gain >= half else ()

@@ -20,7 +20,7 @@ from simulator.explaining.trials import State, Trials, as_table
 
 SHORT = 0.03
 """Share of the way from the first validation loss to the reference's beyond which models are trained on the sample."""
-CLEARLY = 0.02
+CLEARLY = 0.1
 """The same share by which a model that does better than the reference is clearly not too small."""
 _CONSTANT = 1e-9
 """A feature whose deviation is below this share of the largest is constant."""

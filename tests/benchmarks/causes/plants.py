@@ -106,7 +106,7 @@ def healthy(base: str, seed: int) -> Plan:
     if base == "curve":
         return Plan(_pooled(40, {"kind": "mlp", "hidden": [32]}, 0.02, 60), arrays=_curve(seed))
     sets: dict[str, Any] = {
-        "activity": {"data.windows": 60, "data.style": 0.5, "run.rounds": 80},
+        "activity": {"data.windows": 60, "data.style": 0.5, "run.rounds": 120},
         "congestion": {"run.rounds": 40},
         "traffic": {},
     }[base]
