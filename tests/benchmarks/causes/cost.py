@@ -31,7 +31,7 @@ RUNS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("`digits-iid`", "digits-iid", {}),
     ("`city-congestion`", "city-congestion", {}),
     ("`city-traffic`", "city-traffic", {}),
-    ("`city-activity`, 800 rounds", "city-activity", {"run.rounds": 800, "convergence.stop": "never"}),
+    ("`city-activity`, 1,200 rounds", "city-activity", {"run.rounds": 1200, "convergence.stop": "never"}),
 )
 """Runs by a name for people: their scenario and changes of it."""
 
