@@ -271,7 +271,7 @@ function makeCards(state) {
   );
   const forecasts = forecastCards(state);
   const drift = charts.findIndex((one) => one.section === "Client drift");
-  charts.splice(drift, 0, ...forecasts, ...surfaceCards(state));
+  charts.splice(drift, 0, ...forecasts, ...surfaceCards(state), ...theoryCards(state));
   const at = charts.findIndex((one) => one.section === "Time and bytes");
   return [...charts.slice(0, at), clients, districts, sizes, labels, ...charts.slice(at)];
 }

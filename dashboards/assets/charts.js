@@ -1,5 +1,5 @@
 // The charts: title, help text, title of the vertical axis (`up`) and series of each. A line given by its key alone takes
-// its name from the view.
+// its name from the view. `between` are the keys of a band, or a function from a line's key to them.
 
 // What the scores of runs are, with their units: accuracies of a classification, errors of a regression, else losses.
 function scoreTitle(views, key) {
@@ -306,13 +306,14 @@ function chartSeries(spec, { views, labels, group, hidden }, metric) {
     const found = seriesOf(view, key);
     if (!found) return;
     const band = spec.band && key === `${spec.band}.p50`;
+    const between = typeof spec.between === "function" ? spec.between(key) : spec.between;
     const edges = band
       ? [
           ["p05", "p95", 0.13],
           ["p25", "p75", 0.22],
         ].map(([low, high, shade]) => [`${spec.band}.${low}`, `${spec.band}.${high}`, shade])
-      : spec.between
-        ? [[...spec.between, 0.18]]
+      : between
+        ? [[...between, 0.18]]
         : [];
     const few = views.length > 3 ? [] : views.length > 1 ? edges.slice(-1) : edges;
     const bands = few

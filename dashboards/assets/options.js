@@ -214,7 +214,7 @@ function timeStep(span, ticks) {
   return power * [1, 2, 5, 10].find((one) => one * power >= raw);
 }
 
-// Marks: where the run ended, the target, and where faults and drifts begin or end.
+// Marks: where the run ended, the target, levels of the chart, and where faults and drifts begin or end.
 function markLines(spec, views, series, up, format, font) {
   const data = [];
   const label = { fontFamily: font, fontSize: 11, color: colour("soft") };
@@ -248,6 +248,14 @@ function markLines(spec, views, series, up, format, font) {
       });
     }
   }
+  const levels = views.length === 1 && spec.levels ? spec.levels(views[0]) : [];
+  for (const [value, words] of levels)
+    if (up(value) !== null)
+      data.push({
+        yAxis: up(value),
+        lineStyle: { color: colour("bad") },
+        label: { ...label, formatter: () => words, position: "insideStartBottom" },
+      });
   const marks = views.length === 1 && spec.marks && views[0].city ? views[0].city.marks : [];
   for (const [round] of marks) {
     const place = placeOf(views[0], round);

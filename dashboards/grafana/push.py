@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,33 @@ from server.record.records import RunFolder
 COMMITTED = Path(__file__).parents[1] / "json"
 """The dashboards' JSON, built by `make dashboards`."""
 
+FINDING = "finding"
+"""The kind of a note of what `fedscape explain` found."""
 LIVE_URL, RUNS_URL = "http://127.0.0.1:9090", "http://127.0.0.1:9099"
 
 
 @dataclass(frozen=True)
 class Note:
-    """An event or the outcome of a run.
+    """An event, the outcome or a finding of a run.
 
     Attributes:
         run_id: the run.
         round_index: the round after which it occurred.
-        kind: `converged`, `diverged`, ... or the kind of the event.
+        kind: `converged`, `diverged`, ..., the kind of the event, or `finding`.
         words: its description.
+        cause: the kind of a finding's cause; empty for other notes.
     """
 
     run_id: str
     round_index: int
     kind: str
     words: str
+    cause: str = ""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags of its annotation."""
+        return (TAG, self.run_id, self.kind, *([self.cause] if self.cause else ()))
 
 
 def committed() -> list[dict[str, Any]]:
@@ -61,13 +70,13 @@ def data_sources(live_url: str = LIVE_URL, runs_url: str = RUNS_URL) -> list[dic
 
 
 def notes(path: Path) -> list[Note]:
-    """Return the events and the outcome of a run, read from its record.
+    """Return the events, the outcome and the findings of a run, read from its record.
 
     Raises:
         RunFolderError: the folder is not a run's, or cannot be read.
     """
     folder = RunFolder.open(path)
-    run_id = ((folder.read_environment() or {}).get("run") or {}).get("run_id") or folder.path.resolve().name
+    run_id = run_id_of(folder)
     events = folder.read_events()
     if events.damage:
         raise damaged(folder.events, events)
@@ -84,7 +93,47 @@ def notes(path: Path) -> list[Note]:
         ended = f"{ended}; what happened: {condition}" if condition and condition not in ended else ended
         words = f"{ended}; drift {drift}" if drift else ended
         found.append(Note(run_id, int(outcome.get("round", 0)), str(outcome.get("outcome", "ended")), words))
+    return found + findings(folder)
+
+
+def run_id_of(folder: RunFolder) -> str:
+    """Return the name of a run in Grafana and Prometheus.
+
+    Raises:
+        RunFolderError: the environment cannot be read.
+    """
+    return str(((folder.read_environment() or {}).get("run") or {}).get("run_id") or folder.path.resolve().name)
+
+
+def findings(folder: RunFolder) -> list[Note]:
+    """Return what `fedscape explain` found in a run, each with its evidence and the change to try.
+
+    A finding that shows in one round is of that round, another of the last one.
+
+    Raises:
+        RunFolderError: the folder cannot be read.
+    """
+    explanation = folder.read_explanation()
+    if explanation is None or not explanation["findings"]:
+        return []
+    lines, run_id = folder.read_rounds().values, run_id_of(folder)
+    last = int(lines[-1]["round"]) if lines else 0
+    found = []
+    for one in explanation["findings"]:
+        at = one.get("round_index")
+        found.append(Note(run_id, last if at is None else int(at), FINDING, _finding_words(one), str(one["kind"])))
     return found
+
+
+def _finding_words(finding: Mapping[str, Any]) -> str:
+    title, change = str(finding["title"]), finding.get("change") or {}
+    words = f"{title[:1].upper()}{title[1:]}: {'; '.join(map(str, finding['evidence']))}."
+    sets = " ".join(f"--set {key}={_value(value)}" for key, value in (change.get("sets") or {}).items())
+    return words + (f" Try: {change['words']}" + (f" ({sets})" if sets else "") + "." if change else "")
+
+
+def _value(value: object) -> str:
+    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
 
 
 def push(
@@ -111,6 +160,29 @@ def push(
     yield f"folder {title}", server.put_folder(FOLDER_UID, title)
     for model in committed():
         yield f"dashboard {model['title']}", server.put_dashboard(model, FOLDER_UID)
+    for run_id in dict.fromkeys(note.run_id for note in happened):
+        yield from annotate(server, run_id, [note for note in happened if note.run_id == run_id])
+
+
+def annotate(server: GrafanaServer, run_id: str, happened: Sequence[Note]) -> Iterator[tuple[str, Done]]:
+    """Annotate a run; findings that are not among the notes any more are removed. It is idempotent.
+
+    Args:
+        server: the Grafana.
+        run_id: the run.
+        happened: its notes, with all of its findings.
+
+    Yields:
+        What was annotated, and whether it was created, updated, unchanged or removed.
+
+    Raises:
+        UserError: the server refuses.
+    """
     for note in happened:
-        when, tags = 1000 * (ROUND_0 + note.round_index), (TAG, note.run_id, note.kind)
-        yield f"annotation {note.run_id} {note.kind}", server.put_annotation(when, tags, f"{note.run_id}: {note.words}")
+        done = server.put_annotation(
+            1000 * (ROUND_0 + note.round_index), note.tags, f"{run_id}: {note.words}", moves=note.kind == FINDING
+        )
+        yield f"annotation {run_id} {note.cause or note.kind}", done
+    kept = [note.tags for note in happened if note.kind == FINDING]
+    if gone := server.remove_annotations((TAG, run_id, FINDING), keep=kept):
+        yield f"annotations {run_id} of {gone} earlier finding{'s' * (gone > 1)}", "removed"

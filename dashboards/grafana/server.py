@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -31,7 +32,7 @@ from clients.core.shown.text import presentable
 from clients.core.shown.urls import bare_url
 from server.sinks.network import within
 
-Done = Literal["created", "updated", "unchanged"]
+Done = Literal["created", "updated", "unchanged", "removed"]
 Model = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -136,31 +137,49 @@ class GrafanaServer:
         self._call(what, lambda: self._face.dashboard.update_dashboard(body))
         return "created" if found is None else "updated"
 
-    def put_annotation(self, when: int, tags: Sequence[str], text: str) -> Done:
+    def put_annotation(self, when: int, tags: Sequence[str], text: str, *, moves: bool = False) -> Done:
         """Make an annotation of the organisation, found again by its tags and moment.
 
         Args:
             when: milliseconds since 1970.
             tags: together with the moment, they identify the annotation.
             text: the annotation's text.
+            moves: the tags alone identify it, so that it is moved to another moment.
 
         Raises:
             UserError: the server refuses.
         """
         notes = self._face.annotations
-        known = self._call(
-            "its annotations", lambda: notes.get_annotation(tags=[quote(tag) for tag in tags], limit=1000)
-        )
-        same = [one for one in known if one.get("time") == when and set(one.get("tags", ())) == set(tags)]
+        known = [one for one in self._annotations(tags) if set(one.get("tags", ())) == set(tags)]
+        same = [one for one in known if moves or one.get("time") == when]
         if not same:
             self._call("an annotation", lambda: notes.add_annotation(time_from=when, tags=list(tags), text=text))
             return "created"
-        if same[0].get("text") == text:
+        if same[0].get("text") == text and same[0].get("time") == when:
             return "unchanged"
         number = same[0]["id"]
         change = {"time_from": when, "time_to": when, "tags": list(tags), "text": text}
         self._call("an annotation", lambda: notes.update_annotation(number, **change))
         return "updated"
+
+    def remove_annotations(self, tags: Sequence[str], *, keep: Collection[Sequence[str]]) -> int:
+        """Remove the annotations that have some tags, but those whose tags are in `keep`; return how many.
+
+        Raises:
+            UserError: the server refuses.
+        """
+        kept = [set(one) for one in keep]
+        gone = [one for one in self._annotations(tags) if set(tags) <= set(one.get("tags", ()))]
+        gone = [one for one in gone if set(one["tags"]) not in kept]
+        for one in gone:
+            self._call("an annotation", partial(self._face.annotations.delete_annotations_by_id, one["id"]))
+        return len(gone)
+
+    def _annotations(self, tags: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the annotations that have some tags, as the server finds them."""
+        find, quoted = self._face.annotations.get_annotation, [quote(tag) for tag in tags]
+        found: list[dict[str, Any]] = self._call("its annotations", lambda: list(find(tags=quoted, limit=1000)))
+        return found
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         """Make a call, and turn its failure into a `UserError`."""
@@ -198,13 +217,14 @@ class GrafanaServer:
 
 
 @contextmanager
-def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaServer]:
+def connect(url: str, token: str, *, timeout: float = 10.0, option: str = "--url") -> Iterator[GrafanaServer]:
     """Yield a server to push to, and close the connection afterwards. Connecting sends nothing.
 
     Args:
         url: where Grafana is served, path included, such as `https://example.org/grafana`.
         token: a service account's token.
         timeout: seconds that a request may take.
+        option: the option that has the URL, for messages.
 
     Raises:
         UserError: the URL or the token is not valid.
@@ -221,12 +241,12 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise UserError("--url", f"has an invalid host or port, got {shown!r}") from None
+        raise UserError(option, f"has an invalid host or port, got {shown!r}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError("--url", f"must start with http:// or https://, got {shown!r}")
+        raise UserError(option, f"must start with http:// or https://, got {shown!r}")
     if parts.username or parts.password:
-        raise UserError("--url", "must not hold a name or password", fix="Give a token instead: it can be revoked.")
-    require(not parts.query, "--url", f"must not hold a query, got one after {shown!r}", fix="Leave the query out.")
+        raise UserError(option, "must not hold a name or password", fix="Give a token instead: it can be revoked.")
+    require(not parts.query, option, f"must not hold a query, got one after {shown!r}", fix="Leave the query out.")
     token = checked_token(token, "FEDSCAPE_GRAFANA_TOKEN")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     prefix = parts.path.strip("/")

@@ -16,8 +16,8 @@ from typing import Any
 MARK = " · fedscape</title>".encode()
 """The end of the title of every page."""
 CHARTS = (
-    "base.js", "frames.js", "charts.js", "options.js", "bars.js", "grids.js", "forecasts.js", "surfaces.js", "cards.js",
-    "words.js",
+    "base.js", "frames.js", "charts.js", "options.js", "bars.js", "grids.js", "forecasts.js", "surfaces.js",
+    "theory.js", "cards.js", "words.js",
 )  # fmt: skip
 SCRIPTS = (*CHARTS, "page.js")
 DRAWING = ("echarts/echarts.common.min.js", *SCRIPTS)

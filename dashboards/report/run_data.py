@@ -35,6 +35,7 @@ class RunData:
         forecasts: forecasts against truth of a few clients, or None.
         surface: the error surface, or None.
         explanation: the causes that `fedscape explain` found, or None.
+        probes: what `fedscape probe` measured, one for each probed round.
         problems: sentences on files that could not be read.
     """
 
@@ -50,6 +51,7 @@ class RunData:
     forecasts: Mapping[str, Any] | None = None
     surface: Mapping[str, Any] | None = None
     explanation: Mapping[str, Any] | None = None
+    probes: Sequence[Mapping[str, Any]] = ()
     problems: tuple[str, ...] = ()
 
     @property
@@ -107,6 +109,7 @@ def read_run(path: Path, rounds: RecordedLines | None = None) -> RunData:
         forecasts=_tried(folder.read_forecasts, problems),
         surface=_tried(folder.read_surface, problems),
         explanation=_tried(folder.read_explanation, problems),
+        probes=_tried(folder.read_probes, problems) or (),
         problems=tuple(problems),
     )
 

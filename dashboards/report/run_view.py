@@ -12,6 +12,7 @@ from dashboards.report.client_grid import METRICS, client_grid
 from dashboards.report.formats import count, is_number, number, share
 from dashboards.report.run_data import RunData
 from dashboards.report.surface.view import surface_view
+from dashboards.report.theory.view import theory_view
 from dashboards.report.views.city_view import city_view, event_rows
 from dashboards.report.views.explanation_view import explanation_view
 from dashboards.report.views.forecast_view import forecast_view
@@ -67,6 +68,7 @@ def run_view(
     ending = ending_of(run)
     city, events = city_view(lines, run.events, budget.cells), event_rows(run.events)
     forecasts, surface = forecast_view(run, budget.cells), surface_view(run, budget.cells)
+    theory, predicted = theory_view(run, budget.cells, budget.rounds)
     return {
         "name": run.name,
         "title": str(facts.get("title") or run.scenario.get("title") or run.name),
@@ -86,7 +88,7 @@ def run_view(
         "reached": reached_of(run),
         "round": run.last_round,
         "rounds": facts.get("rounds"),
-        "series": series,
+        "series": [*series, *predicted],
         "bands": [".".join(band) for band in round_series.BANDS],
         "layers": round_series.layers_of(lines) if budget.bands else [],
         "criteria": _criteria(run),
@@ -106,10 +108,12 @@ def run_view(
             *(city or {}).get("left_out", ()),
             *(forecasts or {}).get("left_out", ()),
             *(surface or {}).get("left_out", ()),
+            *(theory or {}).get("left_out", ()),
         ],
         "forecasts": forecasts,
         "surface": surface,
         "explanation": explanation_view(run),
+        "theory": theory,
         "scenario_text": run.scenario_text,
         "versions": dict(run.versions),
     } | ({} if city is None else {"city": city})

@@ -17,6 +17,8 @@ from clients.core.arrays import F64
 from clients.core.errors import UserError
 
 RESAMPLES = 4_999
+EXACT = 50
+"""Up to so many differences the p of the signed-rank test is exact."""
 SAME = 1e-12
 """Differences that vary by less than this share of the values vary by rounding alone."""
 
@@ -113,7 +115,7 @@ def paired(first: F64, second: F64, *, confidence: float = 0.95, seed: int = 0) 
         equal=len(d) - lower - higher,
         t_p=t_test(d),
         geometric_p=math.nan if logs is None else t_test(logs),
-        wilcoxon_p=_wilcoxon(d),
+        wilcoxon_p=signed_rank_test(d),
         sign_p=sign_test(lower, higher),
     )
 
@@ -184,10 +186,27 @@ def sign_test(lower: int, higher: int) -> float:
     return float(stats.binomtest(lower, lower + higher).pvalue) if lower + higher else 1.0
 
 
-def _wilcoxon(differences: F64) -> float:
+def signed_rank_test(differences: F64) -> float:
+    """Return the two-sided p of Wilcoxon's signed-rank test of differences [n]; 1 where all are 0.
+
+    Differences of 0 are left out, and equal ones share their mean rank. Up to EXACT differences the p is exact, given
+    these ranks: the ways to give them signs are counted by their sums. That is what SciPy's permutation test finds for
+    up to 13 differences with ties, a thousand times as fast.
+    """
     from scipy import stats
 
-    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+    moved = differences[differences != 0]
+    if not len(moved):
+        return 1.0
+    if len(moved) > EXACT:
+        return float(stats.wilcoxon(moved, method="asymptotic").pvalue)
+    twice = np.rint(2 * stats.rankdata(np.abs(moved))).astype(np.int64)  # mean ranks are multiples of a half
+    ways = np.ones(1)
+    for rank in twice:
+        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+    positive = int(twice[moved > 0].sum())
+    tail = min(ways[: positive + 1].sum(), ways[positive:].sum())
+    return min(1.0, 2.0 * float(tail / ways.sum()))
 
 
 def _bca(differences: F64, confidence: float, seed: int) -> Interval | None:

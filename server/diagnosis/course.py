@@ -106,7 +106,9 @@ def concept_drift(e: Evidence) -> Sign:
             f"at the end it is {shown(abs(last))} {'above' if last > 0 else 'below'} its value before",
         )
         noise = deviation(before.tolist())
-        found = Sign(min(rise / e.scale / JUMP, rise / max(CLEAR * noise, 1e-12), 10.0), words)
+        found = Sign(
+            min(rise / e.scale / JUMP, rise / max(CLEAR * noise, 1e-12), 10.0), words, round_index=round(start)
+        )
         best = found if found.strength > best.strength else best
     return best
 

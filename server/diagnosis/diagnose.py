@@ -35,6 +35,7 @@ def diagnose(e: Evidence) -> Diagnosis:
             cause.change(e),
             signs[cause.kind].clients,
             explained.get(cause.kind, ""),
+            signs[cause.kind].round_index,
         )
         for cause in named
     ]

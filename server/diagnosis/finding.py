@@ -18,12 +18,14 @@ class Sign:
         evidence: clauses for people, with numbers.
         clients: names of the clients that are the cause, where some are.
         explains: kinds that this evidence explains beside those of `Cause.explains`, and that do not explain it.
+        round_index: the round in which it shows, where it shows in one.
     """
 
     strength: float
     evidence: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
     explains: tuple[str, ...] = ()
+    round_index: int | None = None
 
 
 NOTHING = Sign(0.0)
@@ -75,6 +77,7 @@ class Finding:
         change: what to try.
         clients: the clients that are the cause, where some are.
         because_of: the kind of the stronger finding that explains this one; empty where none does.
+        round_index: the round in which it shows; None where it is of the whole run.
     """
 
     kind: str
@@ -84,6 +87,7 @@ class Finding:
     change: Change | None = None
     clients: tuple[str, ...] = ()
     because_of: str = ""
+    round_index: int | None = None
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def overfitting(e: Evidence) -> Sign:
         f"{shown(float(np.median(values[-5:])))}",
         f"training loss fell to {shown(training if math.isfinite(training) else after)}",
     )
-    return Sign(min(strength, 10.0), words)
+    return Sign(min(strength, 10.0), words, round_index=int(rounds[at]))
 
 
 def _training(e: Evidence, first: float, last: float) -> float:

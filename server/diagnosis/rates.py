@@ -123,7 +123,9 @@ def decayed_too_early(e: Evidence) -> Sign:
         f"the schedule takes the rate below half after round {at - 1:.0f}, to {_last_factor(e):.2g} of it at the end",
         f"just before, the loss fell by {falling:.1%} of all it gained each round",
     )
-    return Sign(max(min(falling / STEEP, HALF / max(_last_factor(e), 1e-3) / 2), ahead / STILL), words)
+    return Sign(
+        max(min(falling / STEEP, HALF / max(_last_factor(e), 1e-3) / 2), ahead / STILL), words, round_index=int(at)
+    )
 
 
 def _factors(e: Evidence) -> F64:

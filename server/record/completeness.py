@@ -215,6 +215,7 @@ def unsealed_files(folder: RunFolder) -> list[str]:
         folder.forecasts,
         folder.surface,
         folder.explanation,
+        folder.probes,
     ):
         with suppress(RunFolderError):
             read = read_json(path)

@@ -12,6 +12,7 @@ from typing import Any
 
 from clients.core.errors import RunFolderError
 from server.record.checked.json_files import read_json, write_json
+from server.record.checked.layouts import PROBE_VERSION
 from server.record.checked.line_files import RecordedLines, read_record, truncate_rounds
 from server.record.checked.regular_files import LARGEST_TEXT, read_regular
 from server.record.checked.run_paths import RunPaths
@@ -267,6 +268,19 @@ class RunFolder(RunPaths):
             RunFolderError: it cannot be read, or is damaged.
         """
         return _read_json(self.explanation)
+
+    def read_probes(self) -> list[Mapping[str, Any]]:
+        """Return the probes of probes.json, as `simulator.probes` makes them; none where none were made.
+
+        Raises:
+            RunFolderError: it cannot be read, is damaged, or is of another version of fedscape.
+        """
+        probes: list[Mapping[str, Any]] = (_read_json(self.probes) or {"probes": []})["probes"]
+        for probe in probes:
+            if probe["version"] != PROBE_VERSION:
+                problem = f"has probes of layout {probe['version']}, and this version reads {PROBE_VERSION}"
+                raise RunFolderError(str(self.probes), problem, fix="Remove the file and probe again.")
+        return probes
 
     def truncate(self, last_round: int) -> int | None:
         """Cut the record back to `last_round`: rounds, events, client rows and the outcome.

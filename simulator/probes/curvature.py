@@ -7,13 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from clients.core import streams
-from clients.core.arrays import F64
+from clients.core.arrays import F64, I64, Bool
+from clients.core.numbers.lanczos import Spectrum, lanczos
+from clients.engines.many.examples import ExampleSet
+from clients.engines.many.hessian import LossHessian
 from simulator.probes.formulas.dissimilarity import RESAMPLES, Estimate
-from simulator.probes.formulas.lanczos import Spectrum, lanczos
-from simulator.probes.hessian import ObjectiveHessian
+from simulator.probes.sample import Sample
+from simulator.probes.standing import Standing
 
-BASIS_BYTES = 1 << 28
-"""The most bytes of Lanczos vectors."""
+PRODUCTS, BASIS_BYTES = 40, 1 << 28
+"""The most Hessian-vector products of one search, and the most bytes of its vectors."""
+WORK, LEAST, MOST = 400_000_000, 256, 20_000
+"""Examples x parameters of one product, and the fewest and the most examples: of more, each client's are thinned."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +58,54 @@ class Curvature:
         return self.smallest.value > self.rounding
 
 
-def curvature_of(hessian: ObjectiveHessian, weights: F64, *, steps: int, seed: int) -> Curvature:
+def hessian_of(standing: Standing, sample: Sample) -> tuple[LossHessian, float]:
+    """Return the Hessian of the sample's objective at a state, on the next round's data, and the share of examples.
+
+    Of many examples each client's are thinned, evenly spaced; an example of client k then weighs p_k over those left.
+    """
+    session, state = standing.session, standing.state
+    sizes = session.population.sizes[sample.clients].astype(np.int64)
+    share = min(1.0, min(MOST, max(LEAST, WORK // len(state.params))) / max(1, int(sizes.sum())))
+    shares = np.zeros(len(session.population.sizes))
+    shares[sample.clients] = sample.weights
+    weighed = sizes[sample.weights > 0]
+    examples = ExampleSet(session.task, standing.next_round, shares, thinned(weighed, share), by_client=True)
+    return LossHessian(examples, state.params, state.buffers), share
+
+
+def thinned(sizes: I64, share: float) -> Bool:
+    """Return which examples of clients, one after another, are kept: a share of each, evenly spaced, at least one.
+
+    Example:
+        >>> thinned(np.array([4, 1]), 0.5).tolist()
+        [False, True, False, True, True]
+    """
+    place = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = np.floor((place + 1) * share) > np.floor(place * share)
+    alone = np.repeat(np.floor(sizes * share) < 1, sizes) & (place == 0)
+    found: Bool = kept | alone
+    return found
+
+
+def steps_of(size: int) -> int:
+    """Return the most products for a model of so many parameters."""
+    return max(2, min(PRODUCTS, BASIS_BYTES // (8 * size)))
+
+
+def curvature_of(hessian: LossHessian, share: float, *, seed: int) -> Curvature:
     """Measure the curvature.
 
     An uncertainty is the residual of Lanczos' method, within which an eigenvalue lies, together with the deviation of
     v' H v over bootstrap samples of the clients (first-order perturbation of the eigenvalue).
 
     Args:
-        hessian: of the objective.
-        weights: p_k of the sample (n,).
-        steps: the most Hessian-vector products.
+        hessian: of the objective of a sample of clients.
+        share: the share of their examples that it has.
         seed: root seed.
     """
-    size = len(hessian.point)
-    steps = max(2, min(steps, BASIS_BYTES // (8 * size)))
-    found = lanczos(hessian.product, size, steps=steps, seed=seed)
+    assert hessian.examples.shares is not None, "the examples are clients'"
+    weights = hessian.examples.shares[hessian.examples.clients]
+    found = lanczos(hessian.product, hessian.size, steps=steps_of(hessian.size), seed=seed)
     clients = hessian.by_client(found.highest)
     largest = _estimate(found, -1, clients, weights, seed)
     smallest = _estimate(found, 0, hessian.by_client(found.lowest), weights, seed)
@@ -81,7 +119,7 @@ def curvature_of(hessian: ObjectiveHessian, weights: F64, *, steps: int, seed: i
         hessian.products,
         found.is_whole,
         hessian.rounding * float(np.abs(found.values).max()),
-        hessian.share,
+        share,
     )
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from clients.core.errors import RunFolderError
-from server.record.checked.json_files import read_json, write_json
+from server.record.checked.json_files import write_json
 from server.record.records import RunFolder
-from simulator.probes.result import VERSION, Probes
+from simulator.probes.result import Probes
 
 
 def add_probes(folder: RunFolder, probes: Probes) -> None:
@@ -18,7 +13,7 @@ def add_probes(folder: RunFolder, probes: Probes) -> None:
     Raises:
         RunFolderError: the file cannot be written, or the one there cannot be read.
     """
-    kept = [one for one in _entries(folder.probes) if one["round_index"] != probes.round_index]
+    kept = [one for one in folder.read_probes() if one["round_index"] != probes.round_index]
     every = sorted([*kept, probes.to_dict()], key=lambda one: one["round_index"])
     write_json(folder.probes, {"probes": every}, indent=True)
 
@@ -29,14 +24,4 @@ def read_probes(folder: RunFolder) -> dict[int, Probes]:
     Raises:
         RunFolderError: the file is damaged, or another version of fedscape wrote it.
     """
-    return {one["round_index"]: Probes.from_dict(folder.path, one) for one in _entries(folder.probes)}
-
-
-def _entries(path: Path) -> list[Mapping[str, Any]]:
-    found = read_json(path)
-    entries = list(found[0]["probes"]) if found is not None else []
-    for entry in entries:
-        if entry["version"] != VERSION:
-            problem = f"has probes of layout {entry['version']}, and this version reads {VERSION}"
-            raise RunFolderError(str(path), problem, fix="Remove the file and probe again.")
-    return entries
+    return {one["round_index"]: Probes.from_dict(folder.path, one) for one in folder.read_probes()}

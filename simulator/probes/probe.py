@@ -15,15 +15,14 @@ from clients.flower.shim import quiet
 from server.algorithms.algorithm import Algorithm
 from server.record.records import RunFolder
 from simulator.engines.devices import device_restored
-from simulator.probes.curvature import Curvature, curvature_of
+from simulator.probes.curvature import Curvature, curvature_of, hessian_of
 from simulator.probes.file import add_probes
 from simulator.probes.formulas.error_by_cause import mean_square_error, with_errors
-from simulator.probes.hessian import ObjectiveHessian
 from simulator.probes.result import DriftByCause, Probes
 from simulator.probes.sample import Coefficients, sample_of
 from simulator.probes.shadow_updates import Shadows
 from simulator.probes.standing import Standing, check_probed, chosen_round, standing_after
-from simulator.probes.theory import Gradients, measured_gradients, theory_of
+from simulator.probes.theory import Gradients, Theory, measured_gradients, theory_of
 from simulator.probes.trials import TrialRounds, Trials, check_repeats, run_trials
 from simulator.replay.verify import opened
 from simulator.runs.arguments.checks import check_parts, check_run_path
@@ -31,7 +30,7 @@ from simulator.runs.building import DataLike, ModelLike, Overrides
 
 PARTS = ("trials", "drift_by_cause", "curvature")
 """What a probe may measure. Noise and dissimilarity belong to `curvature`, and so does the theory beside the run."""
-CLIENTS, PRODUCTS = 200, 40
+CLIENTS = 200
 T = TypeVar("T")
 
 
@@ -141,6 +140,7 @@ def _measured(standing: Standing, parts: tuple[str, ...], repeats: int, most_cli
     drift: DriftByCause | None = None
     gradients: Gradients | None = None
     bent: Curvature | None = None
+    theory: Theory | None = None
     if "trials" in parts:
         trials = clock.part("trials", lambda: run_trials(TrialRounds(standing, shadows), repeats=repeats))
     if "drift_by_cause" in parts and coefficients is not None:
@@ -150,8 +150,11 @@ def _measured(standing: Standing, parts: tuple[str, ...], repeats: int, most_cli
     if "curvature" in parts:
         draw = partial(measured_gradients, standing, shadows, coefficients, draws=repeats)
         gradients = clock.part("gradients", draw)
-        bent = clock.part("curvature", lambda: _curvature(standing, shadows))
-    theory = theory_of(standing, shadows, bent, gradients) if bent is not None else None
+        hessian, share = hessian_of(standing, sample)
+        seed = standing.session.task.seed
+        bent = clock.part("curvature", lambda: curvature_of(hessian, share, seed=seed))
+        if bent is not None:
+            theory = clock.part("theory", partial(theory_of, standing, shadows, bent, gradients, hessian))
     clock.seconds["total"] = time.perf_counter() - started
     return Probes(
         path=standing.run.folder.path,
@@ -187,8 +190,3 @@ def _drift(shadows: Shadows, coefficients: Coefficients, trials: Trials | None, 
     if trials is not None and trials.updates:
         seen = mean_square_error(trials.updates, updates.ideal)
     return DriftByCause.of(split, seen, len(shadows.sample.clients), law.drawn)
-
-
-def _curvature(standing: Standing, shadows: Shadows) -> Curvature:
-    hessian = ObjectiveHessian(standing, shadows.sample)
-    return curvature_of(hessian, shadows.sample.weights, steps=PRODUCTS, seed=standing.session.task.seed)

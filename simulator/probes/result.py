@@ -8,16 +8,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from server.record.checked.layouts import PROBE_VERSION
 from simulator.probes.curvature import Curvature
 from simulator.probes.formulas.dissimilarity import Dissimilarity, Estimate
 from simulator.probes.formulas.error_by_cause import CAUSES, ErrorByCause
-from simulator.probes.formulas.predicted import Floor
+from simulator.probes.formulas.predicted import Range
 from simulator.probes.theory import Gradients, Theory
 from simulator.probes.trials import Trial
 
 T = TypeVar("T")
-VERSION = 1
-"""The version of the layout of a probe in probes.json."""
 WORDS = {"local_steps": "local steps", "heterogeneity": "heterogeneity", "gradient_noise": "gradient noise",
          "client_sampling": "client sampling"}  # fmt: skip
 
@@ -112,7 +111,7 @@ class Probes:
         found = asdict(self)
         del found["path"]
         trials = [asdict(t) | {"mean": t.mean, "error": t.error, "spread": t.spread} for t in self.trials.values()]
-        return {"version": VERSION, **found, "trials": trials}
+        return {"version": PROBE_VERSION, **found, "trials": trials}
 
     @classmethod
     def from_dict(cls, path: Path, found: Mapping[str, Any]) -> Probes:
@@ -199,6 +198,10 @@ def _theory_lines(theory: Theory) -> list[str]:
         lines.append(f"theory: local rate {theory.local_lr:.4g}, limit 2 / L = {theory.limit:.4g}")
     if theory.contraction is not None:
         lines.append(f"  predicted factor {theory.contraction:.4g} a round for the distance to the limit")
+    if theory.gap is not None:
+        lines.append(
+            f"  a quadratic with this gradient is {theory.gap.low:.3g} to {theory.gap.high:.3g} above its minimum"
+        )
     if theory.floor is not None:
         lines.append(f"  predicted floor {theory.floor.low:.3g} to {theory.floor.high:.3g} above the limit's loss")
     lines += ["  no prediction:"] * bool(theory.failures)
@@ -229,6 +232,7 @@ def _gradients(found: Mapping[str, Any]) -> Gradients:
 
 
 def _theory(found: Mapping[str, Any]) -> Theory:
-    floor = _picked(Floor, found["floor"]) if found["floor"] else None
+    names = ("floor", "factors", "gap")
+    ranges = {name: _picked(Range, found[name]) if found.get(name) else None for name in names}
     sentences = {name: tuple(found[name]) for name in ("failures", "remarks")}
-    return _picked(Theory, found, **sentences, floor=floor)
+    return _picked(Theory, found, **sentences, **ranges)

@@ -10,13 +10,23 @@ import torch
 from torch import nn
 
 from clients.core.arrays import F64
-from clients.training.optimizers import LINEAR
+from clients.core.numbers.lanczos import lanczos
+from clients.engines.many.hessian import LossHessian
+from clients.training.optimizers import LINEAR, penalties
 from clients.training.options import LocalOptions
 from server.algorithms.options import AlgorithmOptions, AveragingOptions
-from simulator.probes.curvature import Curvature
+from simulator.probes.curvature import Curvature, steps_of
 from simulator.probes.formulas.cohort_law import CohortLaw
 from simulator.probes.formulas.dissimilarity import Dissimilarity, Estimate, dissimilarity, gram_of, within_clients
-from simulator.probes.formulas.predicted import Floor, Work, contraction, largest_stable, noise_floor, sampling_floor
+from simulator.probes.formulas.predicted import (
+    Range,
+    Work,
+    contraction,
+    factors,
+    largest_stable,
+    noise_floor,
+    sampling_floor,
+)
 from simulator.probes.sample import Coefficients
 from simulator.probes.shadow_updates import Shadows
 from simulator.probes.standing import Standing
@@ -55,15 +65,21 @@ class Theory:
         floor: the loss above the limit at which the run ends; None likewise.
         failures: sentences on the assumptions that do not hold, each a reason for no prediction.
         remarks: sentences on what the prediction leaves out.
+        factors: the factors of all directions: the least and the largest over the eigenvalues, mu and L taken within
+            Lanczos' residuals; None likewise.
+        gap: the objective above its minimum at the state, were it a quadratic: g' H^-1 g / 2 with its gradient g; None
+            likewise.
     """
 
     local_lr: float
     limit: float | None
     steepest_limit: float | None
     contraction: float | None
-    floor: Floor | None
+    floor: Range | None
     failures: tuple[str, ...]
     remarks: tuple[str, ...]
+    factors: Range | None = None
+    gap: Range | None = None
 
 
 def measured_gradients(
@@ -100,8 +116,10 @@ def _over_cohorts(law: CohortLaw, rows: torch.Tensor) -> float:
     return max(0.0, float((law.covariance * gram_of(rows)).sum()))
 
 
-def theory_of(standing: Standing, shadows: Shadows, curvature: Curvature, gradients: Gradients | None) -> Theory:
-    """Return what theory says of the next rounds."""
+def theory_of(
+    standing: Standing, shadows: Shadows, curvature: Curvature, gradients: Gradients | None, hessian: LossHessian
+) -> Theory:
+    """Return what theory says of the next rounds; `hessian` is that of the curvature."""
     session = standing.session
     local, lr = session.task.local, session.task.local.lr(standing.next_round)
     largest, smallest = curvature.largest.value, curvature.smallest.value
@@ -123,7 +141,33 @@ def theory_of(standing: Standing, shadows: Shadows, curvature: Curvature, gradie
     elif gradients is not None and gradients.averaged_noise is not None and gradients.sampled is not None:
         floor = noise_floor(work, gradients.averaged_noise, smallest, largest)
         floor += sampling_floor(work, gradients.sampled, smallest, largest)
-    return Theory(lr, limit, steepest, factor, floor, (), tuple(remarks))
+    least, most = smallest - curvature.residuals[0], largest + curvature.residuals[1]
+    return Theory(
+        lr,
+        limit,
+        steepest,
+        factor,
+        floor,
+        (),
+        tuple(remarks),
+        factors(work, least, most),
+        _gap(shadows, hessian, least),
+    )
+
+
+def _gap(shadows: Shadows, hessian: LossHessian, smallest: float) -> Range | None:
+    """Return the objective above the minimum of its quadratic model at the state; None where rounding hides it."""
+    standing = shadows.standing
+    start = standing.state.params
+    slope = (shadows.gradient_at(start) + penalties(standing.session.task.local)[1] * start).double().cpu()
+    square = float(slope.square().sum())
+    if square == 0:
+        return Range(0.0, 0.0)
+    found = lanczos(hessian.product, hessian.size, steps=steps_of(hessian.size), start=slope)
+    if found.values[0] <= 0:
+        return None
+    low, high = found.inverse_form(smallest)
+    return Range(0.5 * square * low, 0.5 * square * high)
 
 
 def _of_curvature(curvature: Curvature, lr: float) -> list[str]:

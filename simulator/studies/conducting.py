@@ -23,7 +23,7 @@ from simulator.studies.rows import BUSY, FAILED, FINISHED, INTERRUPTED, frame, i
 TABLE_SECONDS, TABLE_SHARE = 5.0, 0.01
 """The least seconds between two writes of the table, and the largest share of the time that they take."""
 LOOK_SECONDS = 2.0
-"""Between two looks at runs that another process plays."""
+"""Between two looks at runs that another process plays, or for which a decision waits while nothing is played here."""
 
 
 class StudyObserver(Protocol):
@@ -126,6 +126,7 @@ class Conductor:
     _final: set[str] = field(default_factory=set)
     _stops: bool = False
     _write_at: float = 0.0
+    _written: float = 0.0
     _looked: float = 0.0
     _standing: Standing | None = None
 
@@ -180,7 +181,7 @@ class Conductor:
             table = frame(self.plan.runs, self.rows, stopped=self.stopped, running=list(self._shares))
             write_table(self.folder, table)
             self.plan.write_facts(self.folder, self.rows, self.stopped)
-        now = time.monotonic()
+        self._written = now = time.monotonic()
         self._write_at = now + max(TABLE_SECONDS, (now - began) / TABLE_SHARE)
 
     def _play(self, pool: Pool, queue: Queue, threads: int, mine: set[str]) -> None:
@@ -197,6 +198,8 @@ class Conductor:
                 self._give(pool, queue, threads)
             if not pool.playing and (closed or not (self._open(queue) or self._elsewhere)):
                 return
+            if not pool.playing:  # what may begin now depends on runs of other processes
+                self._write_at = min(self._write_at, self._written + LOOK_SECONDS)
             self._show(spare=bool(pool.idle and pool.playing) and not closed)  # while every process has its run
             for job, message in pool.wait(0.5):
                 self._hear(queue, job, message)

@@ -14,6 +14,7 @@ import pytest
 from changed_values import DEEP, DROPPED, VALUES, Keys, changed, keys_of
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from made_probes import made_probe, write_probes
 from made_records import make_record
 from made_surfaces import made_surface
 from run_folders import digits
@@ -32,7 +33,8 @@ from server.sinks.export import read_recorded, to_openmetrics, to_tensorboard
 from simulator.runs.record import open_run
 from simulator.runs.run import resume, simulate
 
-FILES = ("rounds.jsonl", "events.jsonl", "outcome.json", "surface.json", "environment.json", "partition.json")
+FILES = ("rounds.jsonl", "events.jsonl", "outcome.json", "surface.json", "probes.json", "environment.json",
+         "partition.json")  # fmt: skip
 
 
 def without_checksums(run: Path) -> dict[str, list[Any]]:
@@ -59,7 +61,9 @@ def without_checksums(run: Path) -> dict[str, list[Any]]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made record of a city, and a real one, both without checksums, so that only their layouts protect readers."""
     root = tmp_path_factory.mktemp("runs")
-    make_record(root / "made", rounds=6, clients=6, city=True).write_surface(made_surface(3))
+    made = make_record(root / "made", rounds=6, clients=6, city=True)
+    made.write_surface(made_surface(3))
+    write_probes(made, made_probe(2), made_probe(4, predicts=False))
     simulate(digits("run.rounds=6", "evaluation.gradient_every=2", "convergence.gap={below=0.1}"), out=root / "real")
     return root
 

@@ -23,6 +23,7 @@ from server.record.records import RunFolder
 from simulator.runs.run import simulate
 from tests.support.chromium import Chromium, Page, chromium
 from tests.support.layout import layout_faults
+from tests.support.made_probes import made_probe, write_probes
 from tests.support.made_records import line_of, make_record
 from tests.support.small_city import small_city
 
@@ -81,6 +82,18 @@ def regression(path: Path, population: Population) -> RunFolder:
     return folder
 
 
+def probed(path: Path) -> RunFolder:
+    """Write the record of a run with an optimality gap and two probes, of which one predicts."""
+    folder = make_record(path, rounds=0)
+    folder.rounds.unlink()
+    writer = RoundWriter(folder.rounds)
+    for r in range(13):
+        writer.append(line_of(r, np.arange(30)) | {"optimality_gap": 2.0 * 0.8**r, "objective": 1.5 + 2.0 * 0.8**r})
+    writer.close()
+    write_probes(folder, made_probe(2), made_probe(9, predicts=False))
+    return folder
+
+
 def report_of(kind: str, folder: Path, population_of: Callable[..., Population]) -> Path:
     """Write a report of a kind of run."""
     if kind == "real":
@@ -96,12 +109,13 @@ def report_of(kind: str, folder: Path, population_of: Callable[..., Population])
         "diverged": lambda: make_record(folder, rounds=1, outcome={"outcome": "diverged", "hint": "Lower local_lr."}),
         "one client": lambda: make_record(folder, clients=1, rounds=3, partition=population_of([7])),
         "unfinished": lambda: make_record(folder, rounds=7, ended=False),
+        "probed": lambda: probed(folder),
     }[kind]()
     return write_report([made.path])
 
 
 @pytest.mark.parametrize(
-    "kind", ["real", "city", "stations", "regression", "converged", "diverged", "one client", "unfinished"]
+    "kind", ["real", "city", "stations", "regression", "converged", "diverged", "one client", "unfinished", "probed"]
 )
 def test_report_has_no_layout_fault(
     kind: str, browser: Chromium, tmp_path: Path, population_of: Callable[..., Population]

@@ -270,7 +270,10 @@ def test_probe_on_the_command_line(scaffold: Path, tmp_path: Path, capsys: Captu
     run = tmp_path / "run"
     shutil.copytree(scaffold, run)
     assert main(["probe", str(run), "--round", "3", "--only", "trials", "--repeats", "3"]) == 0
-    assert "next round: objective" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "next round: objective" in out
+    assert out.splitlines()[-1] == f"report: {run / 'report.html'}"
+    assert '"theory":{"predicted":' in (run / "report.html").read_text("utf-8")
     assert main(["probe", str(run), "--round", "3", "--only", "trials", "--repeats", "3", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [trial["name"] for trial in shown["trials"]] == list(ALL)

@@ -70,14 +70,18 @@ class GrafanaStub:
             case "GET", ["annotations"]:
                 tags = set(query.get("tags", ()))
                 return 200, [note for note in self.annotations if tags <= set(note["tags"])]
+            case "DELETE", ["annotations", number]:
+                self.annotations = [note for note in self.annotations if note["id"] != int(number)]
+                return 200, {"message": "Annotation deleted"}
             case "POST", ["annotations"]:
-                number = len(self.annotations) + 1
+                number = 1 + max((note["id"] for note in self.annotations), default=0)
                 self.annotations.append(
                     {"id": number, "time": body["time"], "tags": body["tags"], "text": body["text"]}
                 )
                 return 200, {"message": "Annotation added", "id": number}
             case "PUT", ["annotations", number]:
-                self.annotations[int(number) - 1].update(text=body["text"], tags=body["tags"], time=body["time"])
+                found = next(note for note in self.annotations if note["id"] == int(number))
+                found.update(text=body["text"], tags=body["tags"], time=body["time"])
                 return 200, {"message": "Annotation updated"}
         return 404, {"message": "Not found"}
 

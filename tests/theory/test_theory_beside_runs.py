@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import fedscape as fs
+from clients.core.numbers.lanczos import lanczos
 from simulator.probes.formulas.dissimilarity import dissimilarity, within_clients
-from simulator.probes.formulas.lanczos import lanczos
 from simulator.probes.formulas.predicted import (
-    Floor,
+    Range,
     Work,
     contraction,
+    factors,
     largest_stable,
     noise_floor,
     sampling_floor,
@@ -67,6 +68,19 @@ def test_ends_of_a_large_spectrum_are_found_in_few_products_within_their_residua
     short = lanczos(lambda v: matrix * v, len(values), steps=6)
     assert abs(short.values[0] + 1.0) <= short.residuals[0]
     assert short.residuals[0] > 1e-3
+
+
+@pytest.mark.parametrize("steps", [2, 5, 12, 40])
+def test_bounds_of_the_inverse_form_hold_and_close(steps: int) -> None:
+    values = np.linspace(0.5, 9.0, 40)
+    matrix, start = torch.from_numpy(values), torch.from_numpy(np.random.default_rng(steps).normal(size=40))
+    found = lanczos(lambda v: matrix * v, 40, steps=steps, start=start, ends=(0, 40))
+    b = start.numpy() / np.linalg.norm(start.numpy())
+    low, high = found.inverse_form(0.45)
+    exact = float((b**2 / values).sum())
+    assert low <= exact * (1 + 1e-12)
+    assert exact <= high * (1 + 1e-12)
+    assert (high - low < 1e-9) == (steps == 40)
 
 
 def probed(tmp_path: Path, data: Any, *, round_index: int = 0, repeats: int = 4, **tables: Any) -> Probes:
@@ -217,15 +231,16 @@ def test_floors_are_the_fixed_points_of_their_recursions(h: float, server_lr: fl
 def test_ranges_of_floors_and_factors_hold_every_eigenvalue_between_their_ends() -> None:
     work = Work(0.15, 5, 0.9)
     whole = noise_floor(work, 1.0, 0.1, 9.0), sampling_floor(work, 1.0, 0.1, 9.0)
-    factor = contraction(work, 0.1, 9.0)
+    factor, bounds = contraction(work, 0.1, 9.0), factors(work, 0.1, 9.0)
+    assert factors(Work(0.15, 1, 0.9), 0.1, 9.0).low == 0.0  # 1 - 0.9 x 0.15 h changes its sign
     for h in np.geomspace(0.1, 9.0, 57):
         ones = noise_floor(work, 1.0, h, h), sampling_floor(work, 1.0, h, h)
         for one, both in zip(ones, whole, strict=True):
             assert both.low <= one.low * (1 + 1e-3)
             assert one.high <= both.high * (1 + 1e-3)
-        assert abs(1 - 0.9 * (1 - (1 - 0.15 * h) ** 5)) <= factor + 1e-12
+        assert bounds.low <= abs(1 - 0.9 * (1 - (1 - 0.15 * h) ** 5)) <= factor + 1e-12
     assert largest_stable(9.0) == pytest.approx(2 / 9)
-    assert Floor(1.0, 2.0) + Floor(0.5, 0.5) == Floor(1.5, 2.5)
+    assert Range(1.0, 2.0) + Range(0.5, 0.5) == Range(1.5, 2.5)
 
 
 def test_predicted_factor_and_floor_are_those_of_a_run_on_quadratics(tmp_path: Path) -> None:
@@ -241,11 +256,15 @@ def test_predicted_factor_and_floor_are_those_of_a_run_on_quadratics(tmp_path: P
     assert gradients is not None
     assert theory.failures == ()
     assert theory.contraction == pytest.approx(0.9**3, rel=1e-9)
+    assert theory.factors is not None
+    assert (theory.factors.low, theory.factors.high) == pytest.approx((0.6**3, 0.9**3), rel=1e-9)
     assert gradients.noise.value == pytest.approx(2 * s**2, abs=4 * gradients.noise.error)
     spread = ((hessian @ (centres - centres.mean(0)).T) ** 2).sum(0).mean()
     assert gradients.between.between.value == pytest.approx(spread, rel=1e-9)
     assert gradients.sampled == pytest.approx(spread * (clients - 5) / (5 * (clients - 1)), rel=1e-9)
     gap = fs.open_run(tmp_path / "run").rounds["optimality_gap"]
+    assert theory.gap is not None
+    assert (theory.gap.low, theory.gap.high) == pytest.approx((gap[0], gap[0]), rel=1e-9)
     assert (gap[3] / gap[0]) ** (1 / 6) == pytest.approx(theory.contraction, rel=0.05)
     assert theory.floor is not None
     level = gap[200:].mean()

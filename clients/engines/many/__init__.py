@@ -1,4 +1,4 @@
-"""Losses of many models on the same examples, in one tensor program for a block of models.
+"""A loss over weighted examples: of many models in one tensor program, and its Hessian at one model.
 
 They import the engines' evaluation, objective and programs.
 """

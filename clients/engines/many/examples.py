@@ -33,12 +33,14 @@ class WeightedExamples:
         weights: a_i, float64 [n].
         remedy: factors of the example losses by name, as `trained_losses` takes them; empty where they are 1. None for
             plain losses: validation has no remedies.
+        owners: the place of each one's client in `ExampleSet.clients`, int64 [n]; empty for central examples.
     """
 
     features: Tensor
     targets: Tensor
     weights: Tensor
     remedy: dict[str, Tensor] | None
+    owners: I64
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -54,12 +56,20 @@ class ExampleSet:
         round_index: the round whose data count.
         shares: p_k of the global objective, float64 (N,) with sum 1; None for the central validation examples.
         chosen: whether each example counts, bool (n,): client after client, or in the order of the validation examples.
+        by_client: whether the examples that count of client k have the weight p_k together, whatever their number; each
+            client then has one. Otherwise each example has the weight it has among all, times one factor.
     """
 
     task: LearningTask
     round_index: int
     shares: F64 | None
     chosen: Bool
+    by_client: bool = False
+
+    @property
+    def clients(self) -> I64:
+        """The clients that have a weight, int64 (K,), increasing; none for central examples."""
+        return np.flatnonzero(self.shares if self.shares is not None else []).astype(np.int64)
 
     @property
     def used(self) -> int:
@@ -79,39 +89,46 @@ class ExampleSet:
         examples = population.central_examples("validation")
         weights = np.full(self.used, 1.0 / self.used)
         for rows in torch.split(torch.from_numpy(np.flatnonzero(self.chosen)), CHUNK):
-            yield self._sent(examples.features[rows], examples.targets[rows], weights[: len(rows)], None)
+            nobody = np.zeros(0, np.int64)
+            yield self._sent(examples.features[rows], examples.targets[rows], weights[: len(rows)], None, nobody)
 
     def _of_clients(self, population: Population) -> Iterator[WeightedExamples]:
         assert self.shares is not None, "the examples are the clients'"
-        clients = np.flatnonzero(self.shares).astype(np.int64)
-        total, start = self._total(population, clients), 0
+        clients = self.clients
+        total, start, first = self._total(population, clients), 0, 0
         for block in blocks_of(clients, population.sizes):
             end = start + int(population.sizes[block].sum(dtype=np.int64))
-            chosen, start = self.chosen[start:end], end
+            chosen, start, before = self.chosen[start:end], end, first
+            first += len(block)
             if not chosen.any():
                 continue
             data = population.cohort(block)
             owners = np.repeat(np.arange(len(block)), data.sizes)[chosen]
             rows = data.rows[chosen]
-            weights = self.shares[block][owners] / data.sizes[owners] / total
+            counts = np.bincount(owners, minlength=len(block)) if self.by_client else data.sizes
+            weights = self.shares[block][owners] / counts[owners] / total
             table = class_weight_table(self.task, data, of_objective=True)
             if population.task == "objective":  # a quadratic's equal examples are one row, many times
-                rows, places = np.unique(rows, return_inverse=True)
+                (owners, rows), places = np.unique(np.stack([owners, rows]), axis=1, return_inverse=True)
                 weights = np.bincount(places, weights=weights).astype(np.float64)
             for part in np.split(np.arange(len(rows)), range(CHUNK, len(rows), CHUNK)):
                 index = torch.from_numpy(rows[part])
                 targets = data.targets[index]
                 scales = None if table is None else table[torch.from_numpy(owners[part])]
-                yield self._sent(data.features[index], targets, weights[part], scales)
+                yield self._sent(data.features[index], targets, weights[part], scales, before + owners[part])
 
     def _total(self, population: Population, clients: I64) -> float:
         """Return the weight of the examples that count, before it is made 1."""
         assert self.shares is not None, "the examples are the clients'"
+        if self.by_client:
+            return float(self.shares[clients].sum())
         sizes = population.sizes[clients].astype(np.int64)
         each = np.repeat(self.shares[clients] / sizes, sizes)
         return float(each[self.chosen].sum()) if self.used < len(self) else float(self.shares[clients].sum())
 
-    def _sent(self, features: Tensor, targets: Tensor, weights: F64, table: Tensor | None) -> WeightedExamples:
+    def _sent(
+        self, features: Tensor, targets: Tensor, weights: F64, table: Tensor | None, owners: I64
+    ) -> WeightedExamples:
         """Return examples on the task's device; `table` [n, classes] are the class weights of each one's client."""
         task = self.task
         there = cast_targets(targets, task.dtype).to(task.device)
@@ -119,7 +136,8 @@ class ExampleSet:
         if table is not None:
             remedy = {"scales": table.to(task.device).gather(1, there[:, None]).squeeze(1)}
         weighed = torch.from_numpy(np.ascontiguousarray(weights)).to(task.device)
-        return WeightedExamples(cast_features(features, task.dtype).to(task.device), there, weighed, remedy)
+        sent = cast_features(features, task.dtype).to(task.device)
+        return WeightedExamples(sent, there, weighed, remedy, owners)
 
 
 def objective_examples(task: LearningTask, shares: F64, round_index: int, most: int | None = None) -> ExampleSet:

@@ -230,8 +230,11 @@ _GRADIENTS = table(
 _THEORY = table(
     {"local_lr": number, "floor": maybe(table(_each("low high", number)))}
     | _each("limit steepest_limit contraction", maybe(number))
-    | _each("failures remarks", list_of(text))
+    | _each("failures remarks", list_of(text)),
+    _each("factors gap", maybe(table(_each("low high", number)))),
 )
+PROBE_VERSION = 1
+"""The version of the layout of a probe."""
 PROBE = table(
     {"version": whole, "round_index": round_index, "trials": list_of(_TRIAL), "reasons": list_of(text),
      "drift_by_cause": maybe(_DRIFT_BY_CAUSE), "curvature": maybe(_CURVATURE), "gradients": maybe(_GRADIENTS),
@@ -285,7 +288,12 @@ EXPLANATION = table(
         "findings": list_of(
             table(
                 {"kind": text, "title": text, "strength": number, "evidence": list_of(text)},
-                {"change": maybe(_CHANGE), "clients": list_of(text), "because_of": text},
+                {
+                    "change": maybe(_CHANGE),
+                    "clients": list_of(text),
+                    "because_of": text,
+                    "round_index": maybe(round_index),
+                },
             )
         )
     },

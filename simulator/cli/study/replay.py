@@ -138,13 +138,15 @@ def probe(
     """Measure from a state of a run why it moves as it does; the run does not change.
 
     Plays rounds with one change, splits the error of a round by cause, and compares the local rate with the curvature.
-    A round without a checkpoint is reached by playing rounds again. The result is also in the run's probes.json.
+    A round without a checkpoint is reached by playing rounds again. The result is also in the run's probes.json, and
+    the run's report, written anew, draws it.
 
     Examples:
     $ fedscape probe runs/digits-label-skew-1121-0714-7f3a
     $ fedscape probe runs/A --round 20 --only drift_by_cause
     """
     with without_collections():
+        from dashboards.report.report import write_report
         from server.record.jsonlines import to_json
         from simulator.probes.probe import PARTS
         from simulator.probes.probe import probe as measure
@@ -152,3 +154,6 @@ def probe(
     parts = tuple(only) if only else PARTS
     found = measure(run, round=round, parts=parts, repeats=repeats, clients=clients, replay_seconds=replay_seconds)
     print(to_json(found.to_dict(), indent=True) if as_json else found)
+    report = write_report([run])
+    if not as_json:
+        print(f"report: {report}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clients.core.errors import UserError, listed
+from clients.core.shown.secrets import token_of
+from clients.core.shown.text import presentable
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
+from simulator.cli.observing import TOKEN
 from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 if TYPE_CHECKING:
@@ -33,6 +37,15 @@ def explain(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="The folder of the run of --try.", show_default="RUN-CAUSE"),
     ] = None,
+    grafana: Annotated[
+        str | None,
+        typer.Option(
+            "--grafana",
+            metavar="URL",
+            help=f"Annotate the findings in this Grafana, with the token in {TOKEN}.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
 ) -> None:
     """Say why a run did not converge as it should: causes with evidence, the most likely first, and what to try.
@@ -44,7 +57,9 @@ def explain(
     $ fedscape explain runs/A
     $ fedscape explain runs/A --try
     $ fedscape explain runs/A --try --cause rate_too_high
+    $ fedscape explain runs/A --grafana http://127.0.0.1:3000
     """
+    token = _token_for(grafana)
     with without_collections():
         from dashboards.report.report import write_report
         from simulator.explaining.explain import as_table
@@ -55,8 +70,45 @@ def explain(
     report = write_report([run])
     if not as_json:
         print(f"report: {report}")
+    if grafana is not None and token is not None:
+        _annotate(run, grafana, token, is_quiet=as_json)
     if try_it:
         _try(run, found, cause, out)
+
+
+def _token_for(grafana: str | None) -> str | None:
+    """Return the token of a Grafana, before anything takes time.
+
+    Raises:
+        UserError: there is none, or the URL is not valid.
+    """
+    if grafana is None:
+        return None
+    from dashboards.grafana.server import connect
+
+    token, fix = token_of(TOKEN), f"Put it into {TOKEN}, or its file's path into {TOKEN}_FILE."
+    if token is None:
+        raise UserError("token", "of Grafana is missing", fix=fix)
+    with connect(grafana, token, option="--grafana"):
+        return token
+
+
+def _annotate(run: Path, grafana: str, token: str, *, is_quiet: bool) -> None:
+    """Annotate the findings in Grafana; a Grafana that refuses or is gone costs a line, not the explanation."""
+    from dashboards.grafana.push import annotate, findings, run_id_of
+    from dashboards.grafana.server import connect
+    from server.record.records import RunFolder
+
+    folder = RunFolder.open(run)
+    run_id, found = run_id_of(folder), findings(folder)
+    try:
+        with connect(grafana, token) as server:
+            for what, done in annotate(server, run_id, found):
+                if not is_quiet:
+                    print(f"{done:<10}{what}")
+    except UserError as error:
+        again = presentable(f"`fedscape dashboards push --url {error.field} --run {run}` annotates them later")
+        print(f"fedscape: findings were not annotated: {error.field} {error.problem}. {again}.", file=sys.stderr)
 
 
 def _try(run: Path, found: Explanation, cause: str | None, out: Path | None) -> None:

@@ -39,20 +39,20 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Floor:
-    """The loss above the limit at which a run ends, as a range.
+class Range:
+    """A number that is known to lie between two.
 
     Attributes:
-        low: the least over the eigenvalues.
+        low: the least, such as over the eigenvalues.
         high: the most.
     """
 
     low: float
     high: float
 
-    def __add__(self, other: Floor) -> Floor:
+    def __add__(self, other: Range) -> Range:
         """Return the sum of two independent parts."""
-        return Floor(self.low + other.low, self.high + other.high)
+        return Range(self.low + other.low, self.high + other.high)
 
 
 def largest_stable(largest: float) -> float:
@@ -63,17 +63,30 @@ def largest_stable(largest: float) -> float:
 def contraction(work: Work, smallest: float, largest: float) -> float:
     """Return the factor by which the distance of the mean model to its limit shrinks a round; above 1 it grows.
 
-    |1 - s (1 - (1 - lr h)^tau)| has its largest value over [mu, L] at an end, or at lr h = 1.
-
     Example:
         >>> round(contraction(Work(0.1, 2), 1.0, 4.0), 12)
         0.81
     """
-    places = [smallest, largest, *([1.0 / work.lr] if smallest < 1.0 / work.lr < largest else [])]
-    return float(np.abs(_factor(work, np.array(places))).max())
+    return factors(work, smallest, largest).high
 
 
-def noise_floor(work: Work, noise: float, smallest: float, largest: float) -> Floor:
+def factors(work: Work, smallest: float, largest: float) -> Range:
+    """Return the least and the largest factor of a round over the eigenvalues in [mu, L].
+
+    |1 - s (1 - (1 - lr h)^tau)| has its extremes at an end, at lr h = 1, or where it is 0.
+
+    Example:
+        >>> found = factors(Work(0.1, 2), 1.0, 4.0)
+        >>> round(found.low, 12), round(found.high, 12)
+        (0.36, 0.81)
+    """
+    places = [smallest, *([1.0 / work.lr] if smallest < 1.0 / work.lr < largest else []), largest]
+    found = _factor(work, np.array(places))
+    crosses = bool((found[:-1] * found[1:] <= 0).any())
+    return Range(0.0 if crosses else float(np.abs(found).min()), float(np.abs(found).max()))
+
+
+def noise_floor(work: Work, noise: float, smallest: float, largest: float) -> Range:
     """Return the floor of gradient noise.
 
     Args:
@@ -93,15 +106,15 @@ def noise_floor(work: Work, noise: float, smallest: float, largest: float) -> Fl
     return _stationary(work, h, added * noise)
 
 
-def sampling_floor(work: Work, sampled: float, smallest: float, largest: float) -> Floor:
+def sampling_floor(work: Work, sampled: float, smallest: float, largest: float) -> Range:
     """Return the floor of client sampling; `sampled` is the variance of sum c_k grad F_k over cohorts."""
     h = _grid(smallest, largest)
     return _stationary(work, h, ((1 - _local(work, h)) / h) ** 2 * sampled)
 
 
-def _stationary(work: Work, h: F64, added: F64) -> Floor:
+def _stationary(work: Work, h: F64, added: F64) -> Range:
     loss = 0.5 * h * work.server_lr**2 * added / (1 - _factor(work, h) ** 2)
-    return Floor(float(loss.min()), float(loss.max()))
+    return Range(float(loss.min()), float(loss.max()))
 
 
 def _local(work: Work, h: F64) -> F64:

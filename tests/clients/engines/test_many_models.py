@@ -115,7 +115,7 @@ def test_model_that_draws_is_measured_alone_with_the_same_numbers() -> None:
     assert "draws" in many.reason
     params, buffers = models_of(task, 1)
     pair = losses(many, (params.expand(2, -1), buffers.expand(2, -1)), validation_examples(task, 1))
-    assert pair[0] == pair[1]
+    assert pair[0] == pytest.approx(pair[1], rel=1e-12)  # sums differ in their last bit with where memory begins
 
 
 def test_blocks_and_clients_do_not_change_losses() -> None:

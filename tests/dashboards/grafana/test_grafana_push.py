@@ -9,8 +9,9 @@ from grafana_stub import TOKEN, GrafanaStub, grafana_stub
 
 from clients.core.errors import UserError
 from dashboards.grafana import server
-from dashboards.grafana.push import COMMITTED, committed, data_sources
+from dashboards.grafana.push import COMMITTED, annotate, committed, data_sources, findings
 from dashboards.grafana.server import connect
+from server.record.records import RunFolder
 from simulator.cli.main import main
 
 
@@ -121,6 +122,78 @@ def test_annotations_are_updated_and_not_doubled(grafana, tmp_path):
     pushed(grafana, "--run", str(run_folder(tmp_path / "again", words="converged at round 9: otherwise")))
     assert len(grafana.annotations) == 2
     assert "otherwise" in grafana.annotations[1]["text"]
+
+
+CLIPPED = {
+    "kind": "clipping_dominates", "title": "clipping dominates", "strength": 3.3,
+    "evidence": ["100% of the clients have gradients above the bound", "a round without it gains 0.3 more"],
+    "change": {"sets": {"local.clip_norm": 1.87, "model.hidden": [64, 32]}, "words": "clip only the largest tenth"},
+}  # fmt: skip
+OVERFITS = {"kind": "overfitting", "title": "overfitting", "strength": 2.0, "evidence": ["it rose"], "round_index": 3}
+
+
+def explained(folder: Path, *findings: dict[str, object], last: int = 9) -> Path:
+    RunFolder(folder).write_explanation({"findings": list(findings)})
+    (folder / "rounds.jsonl").write_text("".join(json.dumps({"round": r}) + "\n" for r in range(last + 1)))
+    return folder
+
+
+def annotated(stub: GrafanaStub, folder: Path) -> dict[str, str]:
+    """Annotate the findings of a run; return what was done by cause."""
+    with server.connect(stub.url, TOKEN) as grafana:
+        done = list(annotate(grafana, folder.name, findings(RunFolder(folder))))
+    return {what.split()[-1]: how for what, how in done}
+
+
+def test_finding_is_annotated_at_its_round_with_its_change(grafana, tmp_path):
+    folder = explained(run_folder(tmp_path), CLIPPED, OVERFITS)
+    assert annotated(grafana, folder) == {"clipping_dominates": "created", "overfitting": "created"}
+    clipped, overfits = grafana.annotations
+    assert clipped["time"] == 946_684_809_000
+    assert set(clipped["tags"]) == {"fedscape", folder.name, "finding", "clipping_dominates"}
+    assert clipped["text"] == (
+        f"{folder.name}: Clipping dominates: 100% of the clients have gradients above the bound; a round without it "
+        "gains 0.3 more. Try: clip only the largest tenth (--set local.clip_norm=1.87 --set model.hidden=[64,32])."
+    )
+    assert overfits["time"] == 946_684_803_000
+    assert overfits["text"] == f"{folder.name}: Overfitting: it rose."
+
+
+def test_explaining_again_changes_nothing_and_moves_what_changed(grafana, tmp_path):
+    folder = explained(run_folder(tmp_path), CLIPPED, OVERFITS)
+    annotated(grafana, folder)
+    before = grafana.state()
+    assert set(annotated(grafana, folder).values()) == {"unchanged"}
+    assert grafana.state() == before
+    explained(folder, CLIPPED | {"evidence": ["otherwise"]}, OVERFITS, last=12)
+    assert annotated(grafana, folder) == {"clipping_dominates": "updated", "overfitting": "unchanged"}
+    assert len(grafana.annotations) == 2
+    assert grafana.annotations[0]["time"] == 946_684_812_000
+    assert "otherwise" in grafana.annotations[0]["text"]
+
+
+def test_finding_that_is_no_longer_found_loses_its_annotation_alone(grafana, tmp_path):
+    folder, other = (
+        explained(run_folder(tmp_path), CLIPPED, OVERFITS),
+        explained(run_folder(tmp_path, "other"), CLIPPED),
+    )
+    for one in (folder, other):
+        annotated(grafana, one)
+    pushed(grafana, "--run", str(folder))  # the event and the outcome too
+    assert annotated(grafana, explained(folder, OVERFITS)) == {"overfitting": "unchanged", "finding": "removed"}
+    assert annotated(grafana, explained(folder)) == {"finding": "removed"}
+    kinds = sorted((note["tags"][1], note["tags"][-1]) for note in grafana.annotations)
+    assert kinds == [(folder.name, "clients_failed"), (folder.name, "converged"), ("other", "clipping_dominates")]
+
+
+def test_push_annotates_the_findings_that_explain_annotated(grafana, tmp_path):
+    folder = explained(run_folder(tmp_path), CLIPPED)
+    annotated(grafana, folder)
+    assert pushed(grafana, "--run", str(folder)) == 0
+    assert len(grafana.annotations) == 3
+    before = grafana.state()
+    assert pushed(grafana, "--run", str(folder)) == 0
+    assert grafana.state() == before
 
 
 def refused(capsys, stub: GrafanaStub, *more: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from clients.core.errors import UserError
-from dashboards.statistics.paired import paired, sign_test, student_interval, t_test
+from dashboards.statistics.paired import EXACT, paired, sign_test, signed_rank_test, student_interval, t_test
 
 FIRST = np.array([50.0, 62.0, 41.0, 80.0, 55.0, 71.0])
 SECOND = np.array([35.0, 40.0, 30.0, 49.0, 61.0, 47.0])
@@ -137,3 +137,21 @@ def test_tests_of_no_spread_and_of_no_pairs() -> None:
     assert math.isnan(t_test(np.ones(3)))
     assert sign_test(0, 0) == 1.0
     assert sign_test(10, 0) == sign_test(0, 10) == pytest.approx(2 / 2**10)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_signed_rank_test_with_ties_and_zeros_is_that_of_all_signs(seed: int) -> None:
+    differences = np.random.default_rng(seed).integers(-4, 5, 9).astype(float)
+    expected = stats.wilcoxon(differences, method=stats.PermutationMethod()).pvalue
+    assert signed_rank_test(differences) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 13, 14, 30, EXACT])
+def test_signed_rank_test_without_ties_is_the_exact_one(n: int) -> None:
+    differences = np.random.default_rng(n).normal(0.3, 1.0, n)
+    assert signed_rank_test(differences) == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue, rel=1e-9)
+
+
+def test_signed_rank_test_of_many_differences_is_asymptotic() -> None:
+    differences = np.random.default_rng(0).normal(0.3, 1.0, EXACT + 1)
+    assert signed_rank_test(differences) == stats.wilcoxon(differences, method="asymptotic").pvalue

@@ -192,6 +192,14 @@ def test_bad_clients_are_named():
     assert sorted(found.clients) == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "round_index"),
+    [("overfitting", 20), ("concept_drift", 45), ("decayed_too_early", 5), ("too_few_rounds", None)],
+)
+def test_finding_has_the_round_in_which_it_shows(kind, round_index):
+    assert next(f for f in diagnose(PLANTED[kind]).findings if f.kind == kind).round_index == round_index
+
+
 def test_explained_finding_ranks_after_the_one_that_explains_it():
     both = replace(PLANTED["badly_scaled"], looks=looks_of(features__high=9.0, start__gradients__mean_norm=500.0))
     kinds = [(finding.kind, finding.because_of) for finding in diagnose(both).findings]

@@ -6,9 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from grafana_stub import TOKEN, grafana_stub
 
 import fedscape as fs
+from dashboards.grafana.push import run_id_of
 from server.record.records import RunFolder
+from simulator.cli.main import main
 from simulator.explaining.trying import compare
 
 ENGINE = {"engine.kind": "stacked", "engine.workers": 1, "engine.threads": 1, "evaluation.baselines": False,
@@ -92,6 +95,56 @@ def test_explanation_is_kept_and_shown_in_the_report(runs):
     from dashboards.report.report import write_report
 
     assert "clipping dominates" in write_report([path]).read_text()
+
+
+@pytest.fixture
+def grafana(monkeypatch):
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", TOKEN)
+    with grafana_stub() as stub:
+        yield stub
+
+
+def test_explain_annotates_its_findings_in_grafana_once(runs, grafana, capsys):
+    command = ["explain", str(runs("few")), "--record-only", "--grafana", grafana.url]
+    name = run_id_of(RunFolder.open(runs("few")))
+    assert main(command) == 0
+    assert f"created   annotation {name} too_few_rounds" in capsys.readouterr().out
+    (note,) = grafana.annotations
+    assert set(note["tags"]) == {"fedscape", name, "finding", "too_few_rounds"}
+    assert "Try: run three times as many rounds (--set run.rounds=18)." in note["text"]
+    before = grafana.state()
+    assert main([*command, "--json"]) == 0
+    assert grafana.state() == before
+    assert json.loads(capsys.readouterr().out)["findings"][0]["kind"] == "too_few_rounds"
+
+
+def test_grafana_that_is_gone_or_refuses_costs_a_line_and_not_the_explanation(runs, grafana, capsys):
+    command = ["explain", str(runs("few")), "--record-only", "--grafana"]
+    grafana.faults["/api/annotations"] = (500, "broken by {token}")
+    assert main([*command, grafana.url]) == 0
+    out, err = capsys.readouterr()
+    assert "report: " in out
+    assert err.startswith(f"fedscape: findings were not annotated: {grafana.url} refused its annotations with 500")
+    assert "`fedscape dashboards push --url" in err
+    assert TOKEN not in out + err
+    with grafana_stub() as dead:
+        pass
+    assert main([*command, dead.url]) == 0
+    out, err = capsys.readouterr()
+    assert "report: " in out
+    assert "nothing answers there" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_grafana_without_a_token_or_with_a_wrong_address_is_refused_before_looking(runs, monkeypatch, capsys):
+    monkeypatch.delenv("FEDSCAPE_GRAFANA_TOKEN", raising=False)
+    assert main(["explain", str(runs("few")), "--grafana", "http://127.0.0.1:1"]) == 2
+    assert "FEDSCAPE_GRAFANA_TOKEN" in capsys.readouterr().err
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", TOKEN)
+    assert main(["explain", str(runs("few")), "--grafana", "localhost:3000"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("fedscape: --grafana: must start with http:// or https://")
+    assert out == ""
 
 
 def test_record_alone_gives_an_explanation_and_says_so(runs):
