@@ -58,7 +58,7 @@ class ClientData:
     Attributes:
         cohort: their training data.
         held_out: the examples that they hold out; None where they hold out none.
-        label_counts: counts of their training labels, int64 (K, classes); None unless classification.
+        label_counts: counts of their training labels, int64 (K, classes); None where they have none.
         hours: hour of the world's clock of each training example, float64 (M,), client after client in the order of
             their rows; None where examples have no time.
         held_out_hours: the same for the examples in `held_out`.

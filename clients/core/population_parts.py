@@ -76,6 +76,8 @@ class ExampleSpec:
         tokens: how many ids of tokens (whole numbers from 0) the features may be; 0 where they are real numbers.
         reconstructs: whether the targets are the flattened features (an autoencoder's); if so, a change of the features
             changes the targets too.
+        generates: whether a model is to draw such examples. The task is then an objective, and the targets are labels,
+            from 0 to `outputs` - 1, which no model is given: partitions and measures of samples use them.
     """
 
     task: Task
@@ -84,6 +86,7 @@ class ExampleSpec:
     channels: tuple[Channel, ...] = ()
     tokens: int = 0
     reconstructs: bool = False
+    generates: bool = False
     forecast: ForecastSpec | None = None
 
 
@@ -181,7 +184,7 @@ class KnownObjective:
     """The minimum of the weighted mean objective, where it is known.
 
     Attributes:
-        optimum: where it is, flat [P].
+        optimum: where it is, flat [P]; or [M, P] where M points have the same value.
         optimal_value: its value.
     """
 

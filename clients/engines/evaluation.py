@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.cards.transfer import sent
+from clients.core.errors import UserError
 from clients.core.examples import CohortData, Examples
 from clients.core.parameters import tensors_of, write_tensors
 from clients.core.population import CentralPart, Population
@@ -126,6 +127,20 @@ class Evaluator:
                 stack.enter_context(generators_restored(self.task.device))
             parts = [self._chunk(part, chunk + n) for n, part in enumerate(torch.split(features, CHUNK))]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def draw(self, number: int) -> Tensor:
+        """Return samples [number, *feature_shape] of the loaded model, a game whose generator draws some.
+
+        Raises:
+            UserError: what it draws does not have the shape of the examples.
+        """
+        shape = (number, *self.task.population.feature_shape)
+        with torch.no_grad():
+            samples = self._module.draw(number)  # type: ignore[operator]
+        if not isinstance(samples, Tensor) or tuple(samples.shape) != shape:
+            got = tuple(samples.shape) if isinstance(samples, Tensor) else type(samples).__name__
+            raise UserError("model", f"draw({number}) returns {got}, and samples need the shape {shape}")
+        return samples.cpu()
 
     def _chunk(self, features: Tensor, number: int) -> Tensor:
         if self._seeding is not None:

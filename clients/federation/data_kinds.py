@@ -18,6 +18,7 @@ from clients.datasets.example_options import HuggingFaceOptions, NBaiotOptions, 
 from clients.datasets.series_options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
 from clients.partition.options import PartitionOptions
 from clients.partition.table import PARTITIONS
+from clients.sources.landscapes.options import DoubleWellOptions
 from clients.sources.made_options import ChurnOptions, PointsOptions, ReviewsOptions
 from clients.sources.options import (
     DigitsOptions,
@@ -91,6 +92,7 @@ DATA: Table[DataRow] = Table(
     _drawn("reviews", ReviewsOptions, needed=False),
     _owned("synthetic", SyntheticOptions, "sources.synthetic", is_drawn=True),
     _owned("quadratic", QuadraticOptions, "sources.quadratic", is_drawn=True),
+    _owned("double_well", DoubleWellOptions, "sources.landscapes.double_well", is_drawn=True),
     _owned("dirac", DiracOptions, "sources.dirac", is_drawn=True),
     _owned("sine", SineOptions, "sources.sine", is_drawn=True),
     _owned("metr_la", MetrLaOptions, "datasets.metr_la"),

@@ -23,6 +23,7 @@ from clients.models.options import (
     SoftmaxOptions,
     TwoNNOptions,
 )
+from clients.models.starts import start_vector
 from clients.models.table import MODELS
 
 Shape = tuple[int, ...]
@@ -213,10 +214,7 @@ def parameter_vector(
     o: ParameterVectorOptions, shape: Shape, outputs: int, generator: torch.Generator | None
 ) -> nn.Module:
     """Build the model of an objective of `outputs` parameters."""
-    start = torch.as_tensor(o.start, dtype=torch.float64)
-    if start.dim() == 1 and len(start) != outputs:
-        raise UserError("start", f"must be one number or {outputs}, got {len(start)} numbers")
-    return Quadratic(start.expand(outputs).clone())
+    return Quadratic(start_vector(o.start, outputs))
 
 
 def build_model(options: ModelOptions, population: Population, seed: int) -> nn.Module:
@@ -241,12 +239,16 @@ def check_fits_data(options: ModelOptions, population: Population) -> None:
     """
     row, task = MODELS.row_of(options), population.task
     own = {other.data: other.kind for other in MODELS.values() if other.data}
-    others = [own[population.name]] if population.name in own else [k for k, m in MODELS.items() if task in m.tasks]
-    if (task == "objective") != ("objective" in row.tasks) or (population.name in own and row.kind not in others):
+    fitting = [kind for kind, m in MODELS.items() if task in m.tasks and not (population.spec.generates and m.data)]
+    others = [own[population.name]] if population.name in own else fitting
+    chosen = population.name in own or population.spec.generates
+    if (task == "objective") != ("objective" in row.tasks) or (chosen and row.kind not in others):
+        of_samples = 'It needs data.task = "generate", which "digits" and "images" have.'
+        hint = of_samples if row.generates else _own_words(own)
         raise UserError(
             "kind",
             f"'{row.kind}' does not fit data '{population.name}'",
-            fix=f"{_own_words(own)} These data take: {', '.join(others)}.",
+            fix=f"{hint} These data take: {', '.join(others)}.",
         )
     if task not in row.tasks:
         why, fix = row.unfit

@@ -171,19 +171,32 @@ class GruOptions(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParameterVectorOptions(ModelOptions):
-    """The parameter vector of a `quadratic` problem: the model is its own argument.
+class StartOptions(ModelOptions):
+    """Options of a model that is the argument of a made objective.
 
     Attributes:
         start: the vector's first value: one number for all coordinates, or one each.
     """
 
-    kind: Literal["quadratic"] = "quadratic"
     start: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
         values = self.start if isinstance(self.start, tuple) else (self.start,)
         require(all(map(math.isfinite, values)), "start", f"must be finite, got {self.start}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterVectorOptions(StartOptions):
+    """The parameter vector of a `quadratic` problem: the model is its own argument."""
+
+    kind: Literal["quadratic"] = "quadratic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubleWellModelOptions(StartOptions):
+    """The parameter vector of `double_well` data. A start at 0 is at the saddle where the wells are equally deep."""
+
+    kind: Literal["double_well"] = "double_well"
 
 
 def _check_channels(channels: tuple[int, int]) -> None:

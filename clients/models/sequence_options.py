@@ -1,4 +1,4 @@
-"""Options of models of sequences: LSTM, transformer."""
+"""Options of models of sequences: LSTM, plain recurrent network, transformer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import check_at_least
+from clients.core.options import check_at_least, check_positive
 from clients.models.options import ModelOptions
 
 
@@ -28,6 +28,30 @@ class LstmOptions(ModelOptions):
     def __post_init__(self) -> None:
         check_at_least(self, 1, "hidden")
         require(math.isfinite(self.forget_bias), "forget_bias", f"must be finite, got {self.forget_bias}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RnnOptions(ModelOptions):
+    """A plain recurrent network (Elman 1990) over past steps, and a linear read-out of its last state.
+
+    h' = activation(W x + U h + b), from h = 0. U starts as a random rotation times `radius`: each of its eigenvalues
+    has this modulus. So a state's change, and backwards a gradient, is multiplied by `radius` in each step in which the
+    activation's slope is 1 (Pascanu, Mikolov and Bengio 2013; Le et al. 2015 for ReLU).
+
+    Attributes:
+        hidden: width of the state.
+        activation: of the state; "identity" makes the network linear.
+        radius: spectral radius of U at the start, > 0. W, b and the read-out start with torch's own weights.
+    """
+
+    kind: Literal["rnn"] = "rnn"
+    hidden: int = 32
+    activation: Literal["tanh", "relu", "identity"] = "tanh"
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "hidden")
+        check_positive(self, "radius")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from clients.models.sequence_options import LstmOptions
+from clients.models.sequence_options import LstmOptions, RnnOptions
 
 
 class _Lstm(nn.LSTM):
@@ -51,3 +53,41 @@ class LstmForecaster(nn.Module):
 def lstm(o: LstmOptions, shape: tuple[int, ...], outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the LSTM; its weights are torch's own."""
     return LstmForecaster(shape[1] if len(shape) > 1 else 1, o.hidden, outputs, o.forget_bias)
+
+
+STATE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "identity": lambda state: state,
+}
+
+
+class RnnForecaster(nn.Module):
+    """A plain recurrent network over [n, time, channels] (or [n, time]); linear read-out of its state, [n, outputs].
+
+    h' = activation(W x + b + U h), from h = 0 (Elman 1990).
+    """
+
+    def __init__(self, channels: int, hidden: int, outputs: int, activation: str) -> None:
+        super().__init__()
+        self.into = nn.Linear(channels, hidden)
+        self.recurrent = nn.Linear(hidden, hidden, bias=False)
+        self.readout = nn.Linear(hidden, outputs)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return forecasts [n, outputs]."""
+        inputs = self.into(x if x.dim() == 3 else x.unsqueeze(-1))
+        activated, h = STATE_ACTIVATIONS[self.activation], inputs.new_zeros(len(inputs), self.recurrent.in_features)
+        for of_step in inputs.unbind(1):
+            h = activated(of_step + self.recurrent(h))
+        out: Tensor = self.readout(h)
+        return out
+
+
+def rnn(o: RnnOptions, shape: tuple[int, ...], outputs: int, generator: torch.Generator | None) -> nn.Module:
+    """Build the plain recurrent network; U is a random rotation times `radius`, the other weights are torch's own."""
+    module = RnnForecaster(shape[1] if len(shape) > 1 else 1, o.hidden, outputs, o.activation)
+    if not module.recurrent.weight.is_meta:
+        nn.init.orthogonal_(module.recurrent.weight, gain=o.radius, generator=generator)
+    return module

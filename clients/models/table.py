@@ -12,6 +12,7 @@ from clients.models.network_options import AutoencoderOptions, RbfOptions
 from clients.models.options import (
     Cnn1dOptions,
     CnnOptions,
+    DoubleWellModelOptions,
     GruOptions,
     LinearOptions,
     MlpOptions,
@@ -21,8 +22,8 @@ from clients.models.options import (
     SoftmaxOptions,
     TwoNNOptions,
 )
-from clients.models.sequence_options import LstmOptions, TransformerOptions
-from clients.models.two_player.options import DiracGanOptions
+from clients.models.sequence_options import LstmOptions, RnnOptions, TransformerOptions
+from clients.models.two_player.options import DiracGanOptions, GanOptions
 
 Task = Literal["classification", "regression", "objective"]
 
@@ -36,12 +37,14 @@ class ModelRow(Row):
         tasks: the tasks it learns.
         unfit: why it does not fit other tasks that have examples, and the fix.
         data: the only kind of data that it fits, whose only model it is; empty for none.
+        generates: whether it draws examples; data of `task = "generate"` take such models alone.
     """
 
     build: Callable[..., Any]
     tasks: tuple[Task, ...] = ("classification", "regression")
     unfit: tuple[str, str] = ("", "")
     data: str = ""
+    generates: bool = False
 
 
 NO_CLASSES = ("needs classes, and the data are for regression", "Use 'linear'.")
@@ -91,6 +94,7 @@ MODELS: Table[ModelRow] = Table(
     ModelRow(kind="cnn1d", options=Cnn1dOptions, build=_built("cnn1d")),
     ModelRow(kind="gru", options=GruOptions, build=_built("gru")),
     ModelRow(kind="lstm", options=LstmOptions, build=_built("lstm", "sequences")),
+    ModelRow(kind="rnn", options=RnnOptions, build=_built("rnn", "sequences")),
     ModelRow(kind="transformer", options=TransformerOptions, build=_built("transformer", "transformer")),
     ModelRow(
         kind="quadratic",
@@ -100,10 +104,24 @@ MODELS: Table[ModelRow] = Table(
         data="quadratic",
     ),
     ModelRow(
+        kind="double_well",
+        options=DoubleWellModelOptions,
+        build=_built("double_well", "double_well"),
+        tasks=("objective",),
+        data="double_well",
+    ),
+    ModelRow(
         kind="dirac_gan",
         options=DiracGanOptions,
         build=lazy("clients.models.two_player.dirac", "dirac_gan"),
         tasks=("objective",),
         data="dirac",
+    ),
+    ModelRow(
+        kind="gan",
+        options=GanOptions,
+        build=lazy("clients.models.two_player.gan", "gan"),
+        tasks=("objective",),
+        generates=True,
     ),
 )

@@ -18,6 +18,9 @@ class TwoPlayer(nn.Module):
     The names of a player's parameters begin with the player's name, as do those of a submodule `generator`. The forward
     pass detaches from a player's loss what belongs to the other, so that one backward pass has both gradients.
 
+    A method `draw(number)` that returns samples [number, *feature_shape] of the generator, the same at every call,
+    lets a run measure them against the server's examples.
+
     Args:
         order: "simultaneous": both players move in each local step. "alternating": in each local step one moves.
         discriminator_steps: under "alternating", the discriminator's steps before each step of the generator
@@ -58,6 +61,11 @@ class Turns:
 
 def _is_generator(name: str) -> bool:
     return name.startswith("generator")
+
+
+def draws(module: nn.Module) -> bool:
+    """Return whether a module is a game whose generator draws examples."""
+    return isinstance(module, TwoPlayer) and callable(getattr(module, "draw", None))
 
 
 def turns_of(module: nn.Module) -> Turns | None:

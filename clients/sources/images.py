@@ -20,6 +20,7 @@ from clients.core.file_paths import find_file
 from clients.core.population import Population
 from clients.partition.options import PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
+from clients.partition.rotation import turned
 from clients.sources.image_shapes import shaped_examples
 from clients.sources.labels import class_labels, unused_classes
 from clients.sources.options import DigitsOptions, ImagesOptions, labels_beside
@@ -43,7 +44,11 @@ def digits_population(
     Raises:
         PartitionError: the partition is missing or cannot be made.
     """
-    return pooled_population(digits_pool(options), partition, options, seed=seed, dtype=dtype)
+    pool = digits_pool(options)
+    population = pooled_population(pool, partition, options, seed=seed, dtype=dtype)
+    if options.rotation:
+        population = turned(population, options.rotation, seed)
+    return to_generate(population, pool) if options.task == "generate" else population
 
 
 def images_population(
@@ -55,7 +60,22 @@ def images_population(
         DataError: the file is missing or holds unusable values.
         PartitionError: the partition is missing or cannot be made.
     """
-    return pooled_population(images_pool(options), partition, options, seed=seed, dtype=dtype)
+    pool = images_pool(options)
+    population = pooled_population(pool, partition, options, seed=seed, dtype=dtype)
+    return to_generate(population, pool) if options.task == "generate" else population
+
+
+def to_generate(population: Population, pool: Pool) -> Population:
+    """Return a population whose examples a model is to draw: an objective, with labels that no model is given.
+
+    Raises:
+        DataError: a number of the pool does not lie between 0 and 1.
+    """
+    low, high = float(pool.features.min()), float(pool.features.max())
+    if not 0 <= low <= high <= 1:
+        problem = f"has numbers from {low:g} to {high:g}, and generated ones lie between 0 and 1"
+        raise DataError(pool.where, problem, fix="Scale them, or leave task = 'generate' out.")
+    return replace(population, spec=replace(population.spec, task="objective", generates=True))
 
 
 def digits_pool(options: DigitsOptions) -> Pool:

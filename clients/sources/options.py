@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 from clients.core.errors import require
 from clients.core.file_paths import all_files
 from clients.core.numbers.bounds import Within
-from clients.core.options import DataOptions, HeldOutOptions, check_at_least, check_not_negative
+from clients.core.options import DataOptions, HeldOutOptions, check_at_least, check_not_negative, check_range
 from clients.partition.long_tail import Thinning
 
+ImageTask = Literal["classify", "generate"]
 DRAWING = 56
 """Bytes that each drawn number takes while it is drawn, in float64 and its steps (`clients.core.streams.normals`)."""
 
@@ -58,16 +59,26 @@ class DigitsOptions(ThinnedOptions):
 
     Attributes:
         flat: True gives features of shape (64,), False (1, 8, 8).
+        task: "classify" them, or "generate" such digits, by the model "gan". Labels are then for partitions and for
+            measures of samples alone.
+        rotation: each client's digits are turned by an angle of its own, uniform between -rotation and rotation, in
+            degrees; each central digit by one that is drawn in the same way.
     """
 
     kind: Literal["digits"] = "digits"
     flat: bool = True
+    task: ImageTask = "classify"
+    rotation: Annotated[float, Within(0, 180, why="an angle is at most half a turn either way")] = 0.0
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     client_test_fraction: float = 0.0
     long_tail: float = 1.0
     rare_classes: tuple[int, ...] = ()
     rare_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, 0, 180, "rotation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +96,8 @@ class ImagesOptions(ThinnedOptions):
             channel, byte images without channels get one, and trailing channels (1, 3 or 4) go first.
         layout: axes of an image in the file: "CHW", "HWC", or "HW" without channels; channels go first. Empty guesses,
             says so, and refuses what could be either.
+        task: "classify" them, or "generate" such images, by the model "gan", whose numbers must lie between 0 and 1.
+            Labels are then for partitions and for measures of samples alone.
         test_fraction: share held centrally for the end; unset takes the file's own test set, or a tenth without one.
 
     Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, if there is
@@ -98,6 +111,7 @@ class ImagesOptions(ThinnedOptions):
     flat: bool = True
     shape: tuple[int, ...] = ()
     layout: Literal["", "CHW", "HWC", "HW"] = ""
+    task: ImageTask = "classify"
     validation_fraction: float = 0.1
     test_fraction: float | None = None
     client_test_fraction: float = 0.0

@@ -269,11 +269,30 @@ function makeCards(state) {
       ],
     ],
   );
+  const samples = gridCard(
+    "samples",
+    "Samples",
+    "Samples of the final model",
+    (view) => view.samples.words,
+    state,
+    (view) => Boolean(view.samples),
+    (holder, view) => paintSamples(holder, view.samples),
+    () => [],
+  );
   const forecasts = forecastCards(state);
+  charts.splice(charts.findLastIndex((one) => one.section === "Samples") + 1, 0, samples);
   const drift = charts.findIndex((one) => one.section === "Client drift");
   charts.splice(drift, 0, ...forecasts, ...surfaceCards(state), ...theoryCards(state));
   const at = charts.findIndex((one) => one.section === "Time and bytes");
   return [...charts.slice(0, at), clients, districts, sizes, labels, ...charts.slice(at)];
+}
+
+// The picture of samples, each of its pixels several pixels of the screen.
+function paintSamples(holder, { picture, width, height }) {
+  const scale = Math.max(1, Math.min(6, Math.floor(holder.clientWidth / width)));
+  holder.replaceChildren(
+    el("img", { src: picture, alt: "samples of the final model", class: "samples", width: width * scale, height: height * scale }),
+  );
 }
 
 function sizesWords({ partition: { measures, clients, size_percentiles: percent } }) {

@@ -73,6 +73,33 @@ const CHARTS = [
     ended: true,
   },
   {
+    id: "frechet",
+    up: "squared distance",
+    section: "Samples",
+    title: "Fréchet distance of samples",
+    help: "Between the Gaussians of the model's samples and of as many held-out examples, on principal components (Heusel et al. 2017). Lower is better. It sees means and covariances alone.",
+    lines: [
+      ["validation_frechet_distance", "from validation examples"],
+      ["test_frechet_distance", "from test examples"],
+    ],
+    ended: true,
+  },
+  {
+    id: "samples-share",
+    up: "share, 0 to 1",
+    log: false,
+    section: "Samples",
+    title: "Precision and coverage of samples",
+    help: "Precision: the share of samples that lie among real examples (Kynkäänniemi et al. 2019). Coverage: the share of real examples that have a sample nearby (Naeem et al. 2020). High precision with low coverage is a generator that repeats itself.",
+    lines: [
+      ["validation_sample_precision", "precision"],
+      ["validation_sample_coverage", "coverage"],
+      ["test_sample_precision", "precision, test examples"],
+      ["test_sample_coverage", "coverage, test examples"],
+    ],
+    ended: true,
+  },
+  {
     id: "gap",
     up: "gap: objective above its minimum; distance: norm",
     section: "Convergence",

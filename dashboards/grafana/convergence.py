@@ -72,6 +72,17 @@ def _losses() -> Row:
                     "regression.", [Query(runs("error", split="validation"))], x=x),
         trend_panel("Mean absolute error", "Of a regression, on the validation examples.",
                     [Query(runs("mean_absolute_error", split="validation"))], x=x),
+        trend_panel("Fréchet distance of samples", "Squared distance between the Gaussians of a generator's samples "
+                    "and of validation examples.", [Query(runs("frechet_distance", split="validation"))], x=x,
+                    scale="log"),
+        trend_panel("Precision of samples", "Share of a generator's samples that lie among validation examples.",
+                    [Query(runs("sample_precision_ratio", split="validation"))], x=x, unit="percentunit", low=0,
+                    high=1),
+        trend_panel("Coverage by samples", "Share of validation examples that have a sample nearby.",
+                    [Query(runs("sample_coverage_ratio", split="validation"))], x=x, unit="percentunit", low=0,
+                    high=1),
+        trend_panel("Classes among samples", "Number of classes that a generator's samples have.",
+                    [Query(runs("sample_classes", split="validation"))], x=x, low=0),
         trend_panel("Distance to the optimum", "Distance of the parameters from the minimiser, where it is known.",
                     [Query(runs("distance_to_optimum"))], x=x, scale="log"),
     ))  # fmt: skip

@@ -18,6 +18,8 @@ LEVELS = ("p05", "p25", "p50", "p75", "p95")
 SCALARS = (
     "train_loss", "validation_loss", "federated_loss", "validation_accuracy", "federated_accuracy", "agreement",
     "validation_balanced_accuracy", "validation_macro_f1", "federated_balanced_accuracy",
+    "validation_frechet_distance", "validation_sample_precision", "validation_sample_coverage",
+    "test_frechet_distance", "test_sample_precision", "test_sample_coverage",
     "objective", "test_loss", "test_accuracy", "test_balanced_accuracy", "test_macro_f1",
     "optimality_gap", "distance_to_optimum", "update_dispersion", "gradient_dissimilarity", "gradient_diversity",
     "aggregate_norm",

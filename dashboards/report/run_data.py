@@ -33,6 +33,7 @@ class RunData:
         scenario_text: the same as text.
         partition: the partition of the examples over the clients, or None.
         forecasts: forecasts against truth of a few clients, or None.
+        samples: a few samples of the final model, or None.
         surface: the error surface, or None.
         explanation: the causes that `fedscape explain` found, or None.
         probes: what `fedscape probe` measured, one for each probed round.
@@ -49,6 +50,7 @@ class RunData:
     scenario_text: str = ""
     partition: Mapping[str, Any] | None = None
     forecasts: Mapping[str, Any] | None = None
+    samples: Mapping[str, Any] | None = None
     surface: Mapping[str, Any] | None = None
     explanation: Mapping[str, Any] | None = None
     probes: Sequence[Mapping[str, Any]] = ()
@@ -107,6 +109,7 @@ def read_run(path: Path, rounds: RecordedLines | None = None) -> RunData:
         scenario_text=text,
         partition=_tried(folder.read_partition, problems),
         forecasts=_tried(folder.read_forecasts, problems),
+        samples=_tried(folder.read_samples, problems),
         surface=_tried(folder.read_surface, problems),
         explanation=_tried(folder.read_explanation, problems),
         probes=_tried(folder.read_probes, problems) or (),

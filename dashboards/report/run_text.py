@@ -115,6 +115,7 @@ def reached(outcome: Facts) -> list[tuple[str, str]]:
         ("best model", best_model_words(outcome)),
         _test_row(outcome),
         _persistence_row(outcome.get("forecast")),
+        ("samples", _samples(outcome)),
         ("anomalies", _anomalies(outcome.get("anomalies"))),
         _optimum_row(outcome),
         _target_row(outcome.get("to_target")),
@@ -127,6 +128,19 @@ def reached(outcome: Facts) -> list[tuple[str, str]]:
         rows.append(("vs pooled", f"weight divergence {number(divergence)} at equal work"))
     rows.append(("record", str(outcome.get("record") or "")))
     return [(name, value) for name, value in rows if value]
+
+
+def _samples(outcome: Facts) -> str:
+    """Return how good samples of the final model are beside the test examples."""
+    if not is_number(outcome.get("test_frechet_distance")):
+        return ""
+    parts = [f"Fréchet distance {number(outcome['test_frechet_distance'])}"]
+    for key in ("precision", "coverage"):
+        if is_number(outcome.get(f"test_sample_{key}")):
+            parts.append(f"{key} {share(outcome[f'test_sample_{key}'])}")
+    if is_number(outcome.get("test_sample_classes")):
+        parts.append(f"classes {number(outcome['test_sample_classes'])}")
+    return ", ".join(parts) + "   (beside the test examples)"
 
 
 def _anomalies(found: Facts | None) -> str:

@@ -16,6 +16,7 @@ from dashboards.report.theory.view import theory_view
 from dashboards.report.views.city_view import city_view, event_rows
 from dashboards.report.views.explanation_view import explanation_view
 from dashboards.report.views.forecast_view import forecast_view
+from dashboards.report.views.sample_view import sample_view
 from server.convergence.facts import FACTS, label_of
 from server.convergence.outcome import widest
 
@@ -112,6 +113,7 @@ def run_view(
         ],
         "forecasts": forecasts,
         "surface": surface,
+        "samples": sample_view(run),
         "explanation": explanation_view(run),
         "theory": theory,
         "scenario_text": run.scenario_text,

@@ -34,13 +34,17 @@ SERIES = {
     "validation_loss": ("validation loss", "mean loss of an example", "lower"),
     "validation_accuracy": ("validation accuracy", "share of examples that are right", "higher"),
     "validation_error": ("validation error", "error", "lower"),
+    "validation_frechet_distance": ("Fréchet distance of samples", "squared distance", "lower"),
     "train_loss": ("training loss", "mean loss of an example", "lower"),
     "optimality_gap": ("optimality gap", "objective above its minimum", "lower"),
     "client_drift.mean": ("client drift", "mean squared distance of parameters", None),
     "cosine.mean": ("cosine to the mean update", "cosine, −1 to 1", None),
 }
 """Series that are drawn: name, unit, and the direction that is better."""
-LOSSES = ("validation_loss", "validation_error", "train_loss", "optimality_gap", "client_drift.mean")
+LOSSES = (
+    "validation_loss", "validation_error", "validation_frechet_distance", "train_loss", "optimality_gap",
+    "client_drift.mean",
+)  # fmt: skip
 """Series in which a value that is not finite is above all others."""
 AXES = {"round": "round", "bytes": "bytes_total", "simulated": "simulated_seconds_total"}
 SAMPLED = 80

@@ -33,7 +33,8 @@ class Condition:
         words: what happened, as one clause with its numbers.
         numbers: the numbers of that clause by name, in the unit of the loss unless a name says otherwise.
         subkind: of a run that is stuck: vanishing_gradients, dead_units, saddle or small_steps; of one that left its
-            best: biased; empty where it is unknown or there is none.
+            best: biased; of one at rest that still improves, by little: slowly; empty where it is unknown or there is
+            none.
     """
 
     kind: Kind

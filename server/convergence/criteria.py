@@ -103,7 +103,7 @@ def _plateau_words(
         was = f"its best was {shown(best.value)} in round {best.round_index}"
         return f"{what} stopped improving: {was}, and it is {shown(value)} now"
     rounds = rounds_words(held, round_index - since + 1)
-    return f"{what} did not improve by {options.min_delta:g} in {rounds} (best {shown(best.value)})"
+    return f"{what} did not beat its best by {options.min_delta:g} in {rounds} (best {shown(best.value)})"
 
 
 def _gap(options: GapOptions, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:

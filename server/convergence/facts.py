@@ -61,6 +61,23 @@ FACTS: Mapping[str, Fact] = {
     "validation_mae": Fact(
         "mean absolute validation error", "mean absolute error of a regression on the validation examples", "low"
     ),
+    "validation_frechet_distance": Fact(
+        "Fréchet distance of samples",
+        "squared Fréchet distance between Gaussians of the model's samples and of the validation examples",
+        "low",
+    ),
+    "validation_sample_precision": Fact(
+        "precision of samples",
+        "share of the model's samples that lie among the validation examples",
+        "high",
+        range=SHARE,
+    ),
+    "validation_sample_coverage": Fact(
+        "coverage by samples", "share of the validation examples that have a sample nearby", "high", range=SHARE
+    ),
+    "validation_sample_classes": Fact(
+        "classes among samples", "number of classes that the model's samples have", "high"
+    ),
     "objective": Fact(
         "global objective",
         "sum p_k F_k over all clients' training data, with penalties (needs evaluation.objective_every)",

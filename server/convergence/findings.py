@@ -15,7 +15,7 @@ from server.convergence.rates.recursion import LONGEST
 
 Line = Mapping[str, Any]
 Series = list[tuple[int, float]]
-LEARNT_ON = ("optimality_gap", "validation_loss", "train_loss")
+LEARNT_ON = ("optimality_gap", "validation_frechet_distance", "validation_loss", "train_loss")
 """Losses that what was learnt is judged by: the first that the record has."""
 _SCORES = ("validation_accuracy", "validation_balanced_accuracy")
 _FEWEST = 5

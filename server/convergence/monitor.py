@@ -163,7 +163,7 @@ class ConvergenceMonitor:
         >>> for r, loss in enumerate([1.0, 0.5, 0.499, 0.498]):
         ...     assessment = monitor.observe(r, {"validation_loss": loss})
         >>> print(assessment.verdict)
-        Converged at round 3: validation loss did not improve by 0.01 in 2 rounds (best 0.498)
+        Converged at round 3: validation loss did not beat its best by 0.01 in 2 rounds (best 0.498)
     """
 
     options: ConvergenceOptions

@@ -28,13 +28,14 @@ _AT_ONCE = 0.05
 """A loss whose factor is below this fell in one round."""
 _STANDS_OUT = 5.0
 """Standard deviations of the noise that a curve has to fall."""
-_RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
+_RATE_METRICS = ("optimality_gap", "validation_frechet_distance", "validation_loss", "train_loss")
 
 
 class Trend:
     """Fits the convergence rate as rounds come in; a pure fold over the record.
 
-    The rate is fitted to the optimality gap where it is known, else to the validation loss, else to the training loss.
+    The rate is fitted to the optimality gap where it is known, else to the Fréchet distance of samples, the validation
+    loss, or the training loss.
 
     Args:
         convergence: its target is what rounds-to-go counts to, where it is on the fitted metric.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ class Verdict:
     """How a run ended.
 
     Attributes:
-        outcome: converged, diverged, stopped (the budget is spent, or a metric stopped improving) or interrupted.
+        outcome: converged, diverged, stopped (the budget is spent, a metric stopped improving away from its best, or
+            the criteria held and the run still moves) or interrupted.
         round_index: the round after which it ended.
         reasons: why, one clause each.
         criteria: the criteria that held, where they ended the run.
@@ -48,8 +49,10 @@ class Verdict:
         Example:
             >>> Verdict("converged", 301, ()).headline
             'Converged at round 301'
+            >>> Verdict("stopped", 12, (), ("target",)).headline
+            'Stopped on target at round 12'
         """
-        return headline(self.outcome, self.round_index)
+        return headline(self.outcome, self.round_index, self.criteria)
 
     @property
     def reason(self) -> str:
@@ -110,6 +113,11 @@ class Verdict:
         )
 
 
-def headline(outcome: str, round_index: int | str) -> str:
-    """Return how a run ended, and when, in a few words."""
+def headline(outcome: str, round_index: int | str, criteria: Collection[str] = ()) -> str:
+    """Return how a run ended, and when, in a few words.
+
+    A run that its target alone ended, and that did not converge, stopped on target.
+    """
+    if outcome == "stopped" and tuple(criteria) == ("target",):
+        return f"Stopped on target at round {round_index}"
     return f"{outcome.capitalize()} at round {round_index}"

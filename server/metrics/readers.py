@@ -33,6 +33,12 @@ def mean(value: Any) -> Values:
         yield (), value["mean"]
 
 
+def best_loss(value: Any) -> Values:
+    """Read the validation loss of the best model; nothing where another measure chose it."""
+    if value is not None and value.get("metric") == "validation_loss":
+        yield (), float(value["value"])
+
+
 def levels(value: Any) -> Values:
     """Read exact quantiles."""
     for name, quantile in _QUANTILES.items() if value is not None else ():

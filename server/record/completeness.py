@@ -213,6 +213,7 @@ def unsealed_files(folder: RunFolder) -> list[str]:
         folder.partition,
         folder.truth,
         folder.forecasts,
+        folder.samples,
         folder.surface,
         folder.explanation,
         folder.probes,

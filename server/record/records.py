@@ -145,6 +145,14 @@ class RunFolder(RunPaths):
         """
         write_json(self.forecasts, forecasts)
 
+    def write_samples(self, samples: Mapping[str, Any]) -> None:
+        """Write the result of `clients.engines.samples.held_out.SampleMeter.picture`.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        write_json(self.samples, samples)
+
     def write_surface(self, surface: Mapping[str, Any]) -> None:
         """Write the result of `simulator.surface.result.Surface.to_dict`.
 
@@ -245,6 +253,14 @@ class RunFolder(RunPaths):
         """
         return _read_json(self.forecasts)
 
+    def read_samples(self) -> dict[str, Any] | None:
+        """Return the content of samples.json; None where it is absent.
+
+        Raises:
+            RunFolderError: it cannot be read, or is damaged.
+        """
+        return _read_json(self.samples)
+
     def read_surface(self) -> dict[str, Any] | None:
         """Return the content of surface.json; None where no surface was measured.
 
@@ -300,6 +316,7 @@ class RunFolder(RunPaths):
         with writing(self.path):
             self.outcome.unlink(missing_ok=True)
             self.forecasts.unlink(missing_ok=True)
+            self.samples.unlink(missing_ok=True)
             self.surface.unlink(missing_ok=True)
             self.explanation.unlink(missing_ok=True)
             self.events.touch()

@@ -16,6 +16,7 @@ from clients.core.population import Population
 from clients.core.user_code import naming
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.objective import global_objective
+from clients.engines.samples.held_out import sample_meter
 from clients.training.class_metrics import MOST_CLASSES, ClassCounts, class_counts, class_metrics, recalls
 from clients.training.losses import metrics
 from clients.training.optimizers import penalties
@@ -78,6 +79,7 @@ class ModelMetrics:
         self._gradients, self._every = gradients, gradient_every
         self._curves = tuple(curves)
         self._objectives = _objectives(population, evaluator)
+        self._samples = sample_meter(evaluator, population) if population.validation is not None else None
 
     def measure(self, before: ServerState | None, now: ServerState) -> ModelMeasurement:
         """Measure a model; `before` is the state of the round before, None for the initial one."""
@@ -111,7 +113,7 @@ class ModelMetrics:
         return {key: value for curve in due for key, value in curve.measure(now).items()}
 
     def _evaluate(self, now: ServerState) -> ModelMeasurement:
-        """Measure central validation, classes, optimality gap and distance to the optimum."""
+        """Measure central validation, classes, samples, optimality gap and distance to the optimum."""
         population, task = self._population, self._population.task
         central, weights = self._objectives or (population.during(now.round_index).validation, None)
         if self._evaluator is None or central is None:
@@ -124,10 +126,12 @@ class ModelMetrics:
         line, counts = _scores("validation", result, central, population)
         if counts is not None and population.outputs <= MOST_CLASSES:
             line["class_accuracy"] = recalls(counts)
+        if self._samples is not None:
+            line |= self._samples.measure("validation")
         if population.objective is not None:
             line["optimality_gap"] = result.loss - population.objective.optimal_value
             away = now.params.double() - population.objective.optimum.double()
-            line["distance_to_optimum"] = norm(away)
+            line["distance_to_optimum"] = min(norm(one) for one in away.reshape(-1, len(now.params)))
         return ModelMeasurement(line, result.predicted[:PROBE_SIZE] if task != "objective" else None)
 
 
@@ -146,13 +150,15 @@ def curve_of_objective(evaluator: Evaluator, weights: F64, every: int) -> Curve:
 
 def curve_on_test(evaluator: Evaluator, population: Population, every: int) -> Curve:
     """Return the curve of the scores on the central test examples, which the population must have."""
+    samples = sample_meter(evaluator, population)
 
     def measure(now: ServerState) -> Line:
         examples = population.during(now.round_index).central_examples("test")
         with naming("model", f"fails on the central test examples in round {now.round_index}"):
             evaluator.load(now.params, now.buffers)
             result = evaluator.on_central("test", now.round_index)
-        return _scores("test", result, examples, population)[0]
+            drawn = samples.measure("test") if samples is not None else {}
+        return _scores("test", result, examples, population)[0] | drawn
 
     return Curve(every, measure)
 
@@ -171,9 +177,11 @@ def _scores(
 def _objectives(population: Population, evaluator: Evaluator | None) -> tuple[Examples, Tensor | None] | None:
     """Return the distinct examples of all clients and their weights, if central evaluation runs on objectives.
 
+    It does not where the server holds validation examples, as for games that draw examples.
+
     The weights are float64 with sum 1; None where they are equal.
     """
-    if evaluator is None or population.task != "objective":
+    if evaluator is None or population.task != "objective" or population.validation is not None:
         return None
     clients = np.arange(population.num_clients)
     data, sizes = population.cohort(clients), population.sizes.astype(np.int64)

@@ -14,9 +14,10 @@ from server.convergence.monitor import ConvergenceOptions
 from server.verdicts.causes import stuck_of
 from server.verdicts.course import Course, motion_of, scatter
 from server.verdicts.cycles import cycle_of
-from server.verdicts.movement import Rounds, level_since, remaining, rounds_to
+from server.verdicts.movement import Rounds, clear_limit, level_since, outlook, rounds_to, speed_of
 from server.verdicts.reading import SCORES, Line, Reading, Target, level_before
 from server.verdicts.thresholds import (
+    AHEAD,
     CLEAR,
     EVEN_STEPS,
     FAR,
@@ -24,12 +25,14 @@ from server.verdicts.thresholds import (
     FEWEST,
     GROWN,
     LEARNT,
+    LIKELY,
     LOST,
     NEWEST,
     NOISY,
     OUTRIGHT,
     REMAINING,
     SETTLED,
+    SLOWLY,
     STILL,
     WORSE,
 )
@@ -153,17 +156,19 @@ def _rises(reading: Reading) -> Condition | None:
     rise = rise_of(loss)
     if rise is None or rise <= max(WORSE * loss.gained, loss.rounding):
         return None
-    if loss.best == 0 and (found := _score_rose(reading)) is not None:
+    if loss.gained <= loss.rounding and (found := _score_rose(reading)) is not None:
         return found
     lowest = int(np.argmin(loss.values))  # the round whose model is kept as the best
     name, at, best = label_of(loss.name), int(loss.rounds[lowest]), float(loss.values[lowest])
     numbers = {"best": best, "best_round": float(at), "level": loss.level, "rise": rise}
     course = f"from its best {shown(best)} in round {at} to {shown(loss.level)}"
-    known = loss.name == "optimality_gap"
-    train = "" if known or loss.name == "train_loss" else _train_meanwhile(reading, at)
+    apart = loss.name in ("optimality_gap", "validation_frechet_distance")  # training does not lower these themselves
+    train = "" if apart or loss.name == "train_loss" else _train_meanwhile(reading, at)
     if train:
         words = f"it overfits since round {at}: {name} rose {course} while training loss {train}"
         return Condition("overfitted", at, words, numbers)
+    if loss.motion.falls and _left(reading, REMAINING) is not None:
+        return None  # it recovers
     if not loss.motion.rises or shrinking(reading.steps.values.tolist()) is not None:
         words = f"{name} rose {course}, and rests there: above its best"
         return Condition("plateaued", level_since(loss, max(0.1 * rise, CLEAR * loss.noise)), words, numbers, "biased")
@@ -239,20 +244,56 @@ def _improving(reading: Reading) -> Condition | None:
     needed = None
     if target is not None and target.is_missed:
         needed = rounds_to(target.course, target.threshold)
-    left = remaining(loss)
     if target is not None and needed is not None and 0.0 < needed.estimate <= FAR * max(reading.last_round, 1):
         return _towards(reading, target, needed)
-    if left <= max(REMAINING * loss.gained, reading.smallest) or reading.rests_by_criterion:
+    left = _left(reading, REMAINING)
+    if left is None:
         return None
-    fall, rounds = -loss.motion.change, int(loss.rounds[-1] - loss.rounds[-len(loss.tail)])
-    words = f"{label_of(loss.name)} still improves: it fell by {shown(fall)} in the newest {rounds} rounds"
-    words += f", to {shown(loss.level)}, and about {shown(left)} is left"
-    numbers = {"fall": fall, "rounds": float(rounds), "level": loss.level, "left": left}
+    words = f"{label_of(loss.name)} {shown(loss.level)} still improves{_pace(reading)}: {_foreseen(loss, left)}"
     if target is not None and target.is_missed:
         words += f"; no rate leads to the target {shown(target.options.threshold)}"
-    elif target is not None and target.reached is not None:
-        words += f"; the target {shown(target.options.threshold)} was reached in round {target.reached}"
+    else:
+        words += _reached(target)
+    numbers = {"level": loss.level, "left": left, "per_100_rounds": speed_of(loss)}
     return Condition("improving", reading.last_round, words, numbers)
+
+
+def _left(reading: Reading, share: float) -> float | None:
+    """Return how far the loss will still fall, None where that is likely no more than a share of its gain.
+
+    It falls no further than to the limit of the rate, where one family of curves clearly fits: both are shown.
+    """
+    loss = reading.loss
+    if reading.rests_by_criterion or loss.gained <= loss.rounding:
+        return None
+    found = outlook(reading.since_drift, max(share * loss.gained, reading.smallest))
+    if found.chance < LIKELY:
+        return None
+    limit = clear_limit(loss)
+    return found.fall if limit is None or limit >= loss.level else min(found.fall, loss.level - limit)
+
+
+def _pace(reading: Reading) -> str:
+    """Return how fast the loss falls, in a hundred rounds or, of a short run, in ten; empty where noise hides it."""
+    per, speed = (100.0, 1.0) if reading.last_round >= 100 else (10.0, 0.1)
+    speed *= speed_of(reading.loss)
+    if speed <= 0.0:
+        return ""
+    noise = reading.loss.noise
+    return f", by {speed:.2g} per {per:.0f} rounds" + (f" under a noise of {noise:.2g}" if noise > 0.1 * speed else "")
+
+
+def _foreseen(loss: Course, left: float) -> str:
+    """Return what a longer run would bring, as a clause."""
+    share = f", {left / loss.gained:.1%} of what it gained" if loss.gained > 0.0 else ""
+    return f"{AHEAD:g} times the rounds would lower it by about {left:.2g}{share}"
+
+
+def _reached(target: Target | None) -> str:
+    """Return since when the target is reached, as a further clause; empty where it is not, or only now."""
+    if target is None or target.reached is None or target.reached + target.options.hold > target.course.rounds[-1]:
+        return ""
+    return f"; the target {shown(target.options.threshold)} was reached in round {target.reached}"
 
 
 def _towards(reading: Reading, target: Target, needed: Rounds) -> Condition:
@@ -279,6 +320,18 @@ def _at_rest(reading: Reading) -> Condition:
     since = level_since(loss, max(CLEAR * noise, reading.smallest))
     share = noise / loss.gained if loss.gained > 0.0 else math.inf
     numbers = {"level": loss.level, "noise": noise} | ({"noise_share": share} if math.isfinite(share) else {})
+    if loss.gained <= loss.rounding and loss.level - float(loss.values[0]) > max(noise, loss.rounding):
+        if (found := _score_rose(reading)) is not None:
+            return found
+        words = f"it is stuck: {name} never fell below its start {shown(float(loss.values[0]))}"
+        words += f", and is {shown(loss.level)}"
+        return Condition("stuck", int(loss.rounds[0]), words, numbers)
+    newest = float(loss.smooth[-1])
+    bottom = loss.motion.falls and float(loss.values.min()) >= 0.0 and newest <= REMAINING * loss.gained
+    if bottom and (target is None or not target.is_missed):
+        words = f"{name} fell to {shown(newest)}, {newest / loss.gained:.1%} of what it gained: hardly more can be left"
+        return Condition("converged", int(loss.rounds[-1]), words + _reached(target), {"level": newest, "left": newest})
+    slowly = _left(reading, SLOWLY)
     at = f"{name} rests at {shown(loss.level)}"
     missed = ""
     if target is not None and target.is_missed:
@@ -289,6 +342,13 @@ def _at_rest(reading: Reading) -> Condition:
         words = f"{at}, at the noise floor: it scatters by {shown(noise)}"
         words += f", {share:.0%} of what was gained" if math.isfinite(share) else ""
         return Condition("noise_floor", since, words + (f"; {missed}" if missed else ""), numbers)
+    if slowly is not None:
+        numbers |= {"left": slowly, "per_100_rounds": speed_of(loss)}
+        little = "below" if slowly <= REMAINING * loss.gained else "not clearly above"
+        words = f"{name} {shown(loss.level)} still improves slowly{_pace(reading)}: {_foreseen(loss, slowly)}"
+        words += f", {little} the {REMAINING:.0%} that matter"
+        words += f"; {missed}" if missed else _reached(target)
+        return Condition("plateaued" if missed else "converged", since, words, numbers, "slowly")
     if missed:
         return Condition("plateaued", since, f"{at} since round {since}, above the target: {missed}", numbers)
     return Condition("converged", since, f"{at} since round {since}", numbers)

@@ -1,4 +1,4 @@
-"""How far a loss is from rest: what it still has to fall, since when it is level, and the rounds to a target."""
+"""How far a loss is from rest: what it will still fall, since when it is level, and the rounds to a target."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from clients.core.arrays import F64
 from server.convergence.outcome import fit_whole
 from server.convergence.rates.families import Fitted, fit_families
 from server.convergence.rates.rate import Rate
 from server.convergence.rates.recursion import LONGEST
-from server.verdicts.course import Course, motion_of
-from server.verdicts.thresholds import BLOCKS, FEWEST, STRAIGHT, TAIL
+from server.verdicts.course import Course
+from server.verdicts.thresholds import (
+    AHEAD,
+    BLOCKS,
+    E_FOLDS,
+    FEWEST,
+    LASTING,
+    MISFIT,
+    OUTLYING,
+    PER_STRETCH,
+    POWERS,
+    SKIPPED,
+    STRETCHES,
+)
 
 _NORMAL = 1.645
 """Two-sided 90% quantile of the normal distribution."""
@@ -27,26 +40,119 @@ class Rounds:
     high: float
 
 
-def remaining(course: Course) -> float:
-    """Return how far a loss has still to fall, from its falls over the newest third and the third before it.
+@dataclass(frozen=True)
+class Outlook:
+    """What a loss will do if the run is played to `AHEAD` times its rounds.
 
-    Of a geometric fall with falls f0 and f it is f r / (1 - r) with r = f / f0 (Aitken). A straight one has no limit:
-    there it is the fall over as many rounds again as `STRAIGHT` thirds. It is 0 where the newest third does not
-    clearly fall.
+    Attributes:
+        fall: the median of the fall, >= 0.
+        chance: the probability that it falls by more than was asked.
+    """
+
+    fall: float
+    chance: float
+
+
+def outlook(course: Course, more_than: float) -> Outlook:
+    """Return how far a loss will still fall if its run is played to `AHEAD` times its rounds.
+
+    Curves of several shapes are fitted to means of stretches of all but the first rounds, without outliers: geometric
+    falls from a straight line to one that is long over, and power laws in the round from the logarithm on. Each counts
+    by its marginal likelihood, with flat priors of its level and height and 1 / sigma for the noise; the fall of each
+    is then Student's. They use most of the record, so they see falls which noise hides in the newest rounds.
+
+    A loss that was never negative falls to 0 at most.
+
+    Args:
+        course: the loss.
+        more_than: the fall whose probability is returned, >= 0.
 
     Example:
         >>> import numpy as np
-        >>> falls = Course("loss", np.arange(60), 0.95 ** np.arange(60.0))
-        >>> bool(0.7 * 0.95**59 < remaining(falls) < 1.2 * 0.95**59)
+        >>> r = np.arange(100.0)
+        >>> found = outlook(Course("loss", r.astype(int), (1.0 + r) ** -0.5), 0.01)
+        >>> found.chance > 0.99, abs(found.fall - (100**-0.5 - 300**-0.5)) < 0.005
+        (True, True)
+        >>> bool(outlook(Course("loss", r.astype(int), 0.9**r), 0.01).chance < 0.01)
         True
     """
-    third = max(FEWEST, len(course) // TAIL)
+    n = len(course)
+    first = min(max(int(n * SKIPPED), 1), max(n - FEWEST, 0))
+    reach = OUTLYING * course.noise  # of values about their running median
+    values = np.clip(course.values, course.smooth - reach, course.smooth + reach)[first:]
+    count = min(STRETCHES, max(len(values) // PER_STRETCH, min(len(values), FEWEST)))
+    places = np.array_split(np.arange(len(values)), count)
+    y = np.array([np.mean(values[at]) for at in places])
+    t = np.array([np.mean(at) for at in places]) + max(first, 1)
+    span, free = float(np.ptp(y)), count - 2
+    if span <= course.rounding:
+        return Outlook(0.0, 0.0)
+    geometric = slice(1, 1 + len(E_FOLDS))
+    curves, ahead = _curves(t, float(max(first, 1)), float(n - 1))
+    y = (y - y.mean()) / span
+    away = curves - curves.mean(axis=1, keepdims=True)
+    size = (away * away).sum(axis=1)
+    slope = away @ y / size
+    rest = y - slope[:, None] * away
+    square = (rest * rest).sum(axis=1) + count * MISFIT**2
+    weight = -0.5 * np.log(size) - 0.5 * free * np.log(square)
+    weight[geometric] -= LASTING + math.log(len(E_FOLDS) / (len(curves) - len(E_FOLDS)))
+    weight = np.exp(weight - weight.max())
+    weight /= weight.sum()
+    from scipy.special import stdtr  # the import takes a tenth of a second
+
+    deviation = np.sqrt(square / free / size)
+    chances = stdtr(free, (slope - more_than / span / ahead) / deviation)
+    falls = np.maximum(slope, 0.0) * ahead
+    order = np.argsort(falls)
+    middle = falls[order][np.searchsorted(np.cumsum(weight[order]), 0.5)]
+    newest = float(course.smooth[-1])
+    most = newest if float(course.values.min()) >= 0.0 else math.inf  # a loss that was never negative stays so
+    return Outlook(min(span * float(middle), most), float(weight @ chances) if more_than < most else 0.0)
+
+
+def _curves(t: F64, start: float, now: float) -> tuple[F64, F64]:
+    """Return falling curves at some times, each with a range of 1 [curves, times]; and what each falls from now on.
+
+    A straight line has no limit: it goes on for as long as it was seen.
+    """
+    along, end = (t - start) / (now - start), (AHEAD * now - start) / (now - start)
+    found = [-along, *(np.exp(-k * along) for k in E_FOLDS), -np.log(t), *(t**-p for p in POWERS)]
+    falls = [1.0, *(math.exp(-k) - math.exp(-k * end) for k in E_FOLDS), math.log(AHEAD)]
+    falls += [now**-p - (AHEAD * now) ** -p for p in POWERS]
+    curves = np.array(found)
+    width = np.ptp(curves, axis=1)
+    return curves / width[:, None], np.array(falls) / width
+
+
+def clear_limit(course: Course) -> float | None:
+    """Return the limit of the family of curves that clearly fits a loss; None where none does.
+
+    Example:
+        >>> import numpy as np
+        >>> found = clear_limit(Course("loss", np.arange(60), 1.0 + 0.9 ** np.arange(60.0)))
+        >>> found is not None and abs(found - 1.0) < 1e-6
+        True
+    """
+    families = fit_families(course.values[-LONGEST:])
+    if families is None or families.better not in ("power", "geometric"):
+        return None
+    return families.power.limit if families.better == "power" else families.geometric.limit
+
+
+def speed_of(course: Course) -> float:
+    """Return by how much a loss falls in 100 rounds, from its newest third; 0 where that does not clearly fall.
+
+    Example:
+        >>> import numpy as np
+        >>> straight = Course("loss", np.arange(0, 120, 2), 5.0 - 0.02 * np.arange(60))
+        >>> round(speed_of(straight), 6)
+        1.0
+    """
     if not course.motion.falls:
         return 0.0
-    fall, before = -course.motion.change, course.values[-2 * third : -third]
-    fell = -motion_of(before).change if len(before) >= FEWEST else math.inf
-    ratio = min(fall / fell, STRAIGHT / (1.0 + STRAIGHT)) if fell > fall else STRAIGHT / (1.0 + STRAIGHT)
-    return fall * ratio / (1.0 - ratio)
+    length = len(course.tail)
+    return -course.motion.change / (length * (1.0 - 1.0 / min(length, BLOCKS))) * 100.0 / _between(course)
 
 
 def level_since(course: Course, tolerance: float) -> int:

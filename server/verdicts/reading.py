@@ -59,6 +59,12 @@ class Reading:
         return enough or next((one for one in found if len(one)), found[0])
 
     @cached_property
+    def since_drift(self) -> Course:
+        """The loss since the last concept drift began, where it was measured often enough since: drifts raise it."""
+        at = int(np.searchsorted(self.loss.rounds, self.drifts[-1])) if self.drifts else 0
+        return self.loss.since(at) if len(self.loss) - at >= 2 * FEWEST else self.loss
+
+    @cached_property
     def train(self) -> Course:
         """The training loss."""
         return course_of(self.lines, "train_loss")

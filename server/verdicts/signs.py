@@ -10,9 +10,9 @@ from server.convergence.condition import Sign
 from server.convergence.facts import shown
 from server.convergence.monitor import ConvergenceOptions
 from server.verdicts.course import Course, course_of
-from server.verdicts.movement import remaining
+from server.verdicts.movement import outlook
 from server.verdicts.reading import Line, Reading
-from server.verdicts.thresholds import AGREE, FEWEST, NEWEST, REMAINING, SETTLED, SHORT_STEPS, SMALLEST
+from server.verdicts.thresholds import AGREE, FEWEST, LIKELY, NEWEST, SETTLED, SHORT_STEPS, SLOWLY, SMALLEST
 
 
 def signs_of(lines: Sequence[Line], convergence: ConvergenceOptions | None = None) -> tuple[Sign, ...]:
@@ -74,4 +74,4 @@ def _moves(loss: Course) -> str:
     matters = max(SMALLEST * loss.gained, loss.rounding)
     if loss.motion.rises and loss.motion.change > matters:
         return "rises"
-    return "falls" if remaining(loss) > max(REMAINING * loss.gained, matters) else ""
+    return "falls" if outlook(loss, max(SLOWLY * loss.gained, matters)).chance >= LIKELY else ""

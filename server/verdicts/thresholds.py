@@ -18,10 +18,28 @@ SMALLEST = 0.005
 """The smallest share of what a loss gained that matters, where the scenario has no plateau.min_delta."""
 WORSE = 0.002
 """A loss that got worse after its best by less than this share of its gain stayed where it was, even without noise."""
-REMAINING = 0.015
-"""A loss at rest has less than this share of its gain still to fall. Calibrated."""
-STRAIGHT = 6.0
-"""A straight fall is expected to go on for so many thirds of the record, twice its length; no limit can be seen."""
+AHEAD = 3.0
+"""How a loss goes on is foreseen to so many times its rounds: the labels of real runs are from as many."""
+REMAINING = 0.03
+"""A loss still improves where more than this share of its gain is foreseen to fall. Calibrated."""
+SLOWLY = 0.01
+"""Below that, from this share on, it improves slowly; less is not worth a word."""
+LIKELY = 0.9
+"""Probability from which such a fall is foreseen. Calibrated."""
+SKIPPED = 1.0 / 6.0
+"""Share of the rounds that is left out at the start, where a fall has another course. Calibrated."""
+STRETCHES, PER_STRETCH = 16, 3
+"""Means of so many stretches, of so many values or more, stand for the rounds after them. Calibrated."""
+MISFIT = 0.01
+"""What the shapes miss of a real fall without noise, as a share of its height: none of them is true. Calibrated."""
+OUTLYING = 2.5
+"""Deviations from the running median at which values are cut before such means."""
+E_FOLDS = tuple(0.5 * 1.19**step for step in range(21))
+"""Geometric falls that are compared: by a factor of e so many times over the rounds that are looked at."""
+LASTING = 1.4
+"""Log of the odds of a power law or a straight line against a geometric fall, before the record is seen. Calibrated."""
+POWERS = (0.5, 1.0, 2.0)
+"""Exponents of the power laws that are compared, beside the logarithm."""
 FAR = 10.0
 """A target that needs more than so many times the rounds played is not moved towards: the fall is too slow."""
 NOISY = 0.025

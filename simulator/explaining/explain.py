@@ -15,6 +15,7 @@ from clients.core.errors import EngineError, UserError
 from clients.core.parameters import Layout
 from clients.engines.native.threads import threads_restored
 from clients.flower.shim import quiet
+from clients.modules.players import TwoPlayer
 from server.algorithms.algorithm import Algorithm
 from server.diagnosis.diagnose import diagnose
 from server.diagnosis.finding import Diagnosis, Finding
@@ -93,7 +94,8 @@ def explain(
 
     Raises:
         RunFolderError: the folder cannot be read, or has no rounds.
-        UserError: the run cannot be looked at here, such as one with the nodes' own data; `looks=False` can be.
+        UserError: the run cannot be looked at here, such as one with the nodes' own data; `looks=False` can be. Or
+            it is a game of two players.
     """
     quiet()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
@@ -125,6 +127,10 @@ def _looks(folder: RunFolder, given: Overrides, started: Mapping[str, Any]) -> t
         )
     with closing(_session(replace(scenario, notices=(), named=frozenset()), given, started)) as session:
         assert session.engine is not None
+        if isinstance(session.task.module, TwoPlayer):
+            problem = "is a game of two players, and causes are found by a loss that should fall: none of a game does"
+            fix = "Look at distance_to_optimum, or at the measures of samples."
+            raise UserError("run", problem, fix=fix)
         begun = time.perf_counter()
         seen = look(
             session.task,

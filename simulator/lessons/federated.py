@@ -66,8 +66,13 @@ LOCAL_STEPS = Lesson(
     numbers=_bias,
     look="The distance to the optimum {optimum:.4f} falls, and then stays. The arms end at {end_1:.4f}, "
     "{end_2:.4f}, {end_10:.4f} and {end_50:.4f}: more local steps settle sooner, and further away.",
-    change="--set local.local_lr=0.005 lowers the bias of all arms: what counts is the rate times the number of steps.",
-    trial=("local.local_lr=0.005", "run.rounds=150"),
+    change="--set local.local_lr=0.02 --set run.rounds=300 lowers the bias of all arms: they end at "
+    "{then_end_1:.2f}, {then_end_2:.2f}, {then_end_10:.2f} and {then_end_50:.2f}. What counts is the rate times the "
+    "number of steps.",
+    trial=(
+        "local.local_lr=0.02",
+        "run.rounds=300",
+    ),
     theory="A client that takes K steps moves by the share 1 - (1 - eta h)^K of the way to its own minimum. So "
     "the average settles at the mean of the minima with these weights, instead of h: {theory_1:.4f}, "
     "{theory_2:.4f}, {theory_10:.4f}, {theory_50:.4f} (as in Charles and Konečný 2021; for K large it is the "
@@ -86,6 +91,17 @@ LOCAL_STEPS = Lesson(
             lambda n: (
                 abs(n["end_2"] - n["optimum"]) < abs(n["end_10"] - n["optimum"]) < abs(n["end_50"] - n["optimum"])
             ),
+        ),
+    ),
+    then={"end_1": 2.2, "end_2": 2.18, "end_10": 2.022, "end_50": 1.43},
+    outcome=(
+        Claim(
+            "Each bias is smaller than before.",
+            lambda n: all(n[f"end_{k}"] > before for k, before in ((2, 2.149), (10, 1.761), (50, 1.081))),
+        ),
+        Claim(
+            "Each arm ends at its closed form, to 1e-6.",
+            lambda n: all(abs(n[f"end_{k}"] - n[f"theory_{k}"]) < 1e-6 for k in (1, 2, 10, 50)),
         ),
     ),
 )
@@ -115,8 +131,8 @@ SCAFFOLD = Lesson(
     look="FedAvg settles at {end_fedavg:.4f}, {distance_fedavg:.3f} from the optimum {optimum:.4f}; there its "
     "clients still walk apart by {drift_fedavg:.3f} in every round. SCAFFOLD ends at {end_scaffold:.4f}, "
     "{distance_scaffold:.1g} away, and its clients' drift is {drift_scaffold:.1g}.",
-    change="--set local.local_steps=40 moves FedAvg's end towards the mean of the two minima, and SCAFFOLD's not "
-    "at all.",
+    change="--set local.local_steps=40 moves FedAvg's end to {then_end_fedavg:.3f}, towards the mean 1 of the two "
+    "minima, and SCAFFOLD's not at all: {then_end_scaffold:.3f}.",
     trial=("local.local_steps=40",),
     theory="FedAvg's fixed point solves sum (1 - (1 - eta h)^K)(w - c) = 0: {theory_fedavg:.4f}. SCAFFOLD adds c "
     "- c_k to each local gradient. At the optimum the corrected gradients are 0 for every client, so it is a "
@@ -126,6 +142,14 @@ SCAFFOLD = Lesson(
         Claim("FedAvg does not reach the optimum.", lambda n: n["distance_fedavg"] > 0.1),
         Claim("SCAFFOLD reaches it.", lambda n: n["distance_scaffold"] < 1e-6),
         Claim("SCAFFOLD's clients stop drifting.", lambda n: n["drift_scaffold"] < 1e-6 < n["drift_fedavg"]),
+    ),
+    then={"end_fedavg": 1.137, "end_scaffold": 2.2},
+    outcome=(
+        Claim(
+            "FedAvg ends nearer to the mean of the minima than to the optimum.",
+            lambda n: abs(n["end_fedavg"] - 1) < abs(n["end_fedavg"] - n["optimum"]),
+        ),
+        Claim("SCAFFOLD still ends at the optimum.", lambda n: abs(n["end_scaffold"] - n["optimum"]) < 1e-6),
     ),
 )
 
@@ -150,7 +174,8 @@ UNEQUAL_WORK = Lesson(
     numbers=_work,
     look="The optimum is {optimum:.3f}. FedAvg ends at {end_fedavg:.3f}, near the minimum -1 of the busy client. "
     "FedNova ends at {end_fednova:.3f}.",
-    change='--set "local.local_steps=[20,20]" gives both the same work: the two arms then end at the same point.',
+    change='--set "local.local_steps=[20,20]" gives both the same work: the two arms then end at the same point, '
+    "{then_end_fedavg:.3f}.",
     trial=("local.local_steps=[20,20]",),
     theory="FedAvg weighs a client by how far it walked: its fixed point has weights 1 - (1 - eta h)^K, "
     "{theory_fedavg:.3f}. FedNova divides each update by its number of steps before it averages; what is left is "
@@ -165,6 +190,14 @@ UNEQUAL_WORK = Lesson(
         Claim(
             "FedNova is at least five times as near to the optimum.",
             lambda n: abs(n["end_fedavg"] - n["optimum"]) > 5 * abs(n["end_fednova"] - n["optimum"]),
+        ),
+    ),
+    then={"end_fedavg": 2.016},
+    outcome=(
+        Claim("Both arms end at the same point.", lambda n: abs(n["end_fedavg"] - n["end_fednova"]) < 1e-6),
+        Claim(
+            "What is left is the bias of twenty steps, as theory says.",
+            lambda n: abs(n["end_fedavg"] - n["theory_fedavg"]) < 1e-4,
         ),
     ),
 )
@@ -211,7 +244,8 @@ PARTICIPATION = Lesson(
     numbers=_participation,
     look="The optimality gap. With 2 of 20 clients a round it keeps jumping around {floor_2:.3g}, with 10 around "
     "{floor_10:.3g}. With all it falls to {floor_all:.1g}.",
-    change="--set local.local_steps=1 makes each round's step smaller, and with it the floor.",
+    change="--set local.local_steps=1 makes each round's step smaller, and with it the floors: {then_floor_2:.2g} "
+    "and {then_floor_10:.2g}.",
     trial=("local.local_steps=1",),
     theory="The mean of n of N clients differs from the mean of all by the variance V (N - n) / (n (N - 1)). "
     "With equal curvatures and r = (1 - eta)^K, the gap settles at (1 - r)/(1 + r) times half of it: "
@@ -223,6 +257,17 @@ PARTICIPATION = Lesson(
             lambda n: all(abs(n[f"floor_{k}"] / n[f"theory_{k}"] - 1) < 0.15 for k in (2, 10)),
         ),
         Claim("With all clients there is none.", lambda n: n["floor_all"] < 1e-12),
+    ),
+    then={"floor_2": 0.105, "floor_10": 0.0119},
+    outcome=(
+        Claim(
+            "Each floor is less than a quarter of that before.",
+            lambda n: n["floor_2"] < 0.59 / 4 and n["floor_10"] < 0.063 / 4,
+        ),
+        Claim(
+            "Both are those of theory, within 15%.",
+            lambda n: all(abs(n[f"floor_{k}"] / n[f"theory_{k}"] - 1) < 0.15 for k in (2, 10)),
+        ),
     ),
 )
 
@@ -259,8 +304,10 @@ LABEL_SKEW = Lesson(
     "{accuracy_extreme:.1%}. The clients' updates disagree more: their dispersion is {dispersion_alike:.2f}, "
     "{dispersion_skewed:.2f} and {dispersion_extreme:.2f} on average, and a client drifts by {drift_alike:.2f}, "
     "{drift_skewed:.2f} and {drift_extreme:.2f}.",
-    change="--set local.local_steps=2 leaves less time to drift apart between averages; the three arms come closer.",
-    trial=("local.local_steps=2", "run.rounds=5"),
+    change="--set local.local_steps=2 leaves less time to drift apart between averages. The arms come closer, at "
+    "{then_accuracy_alike:.0%}, {then_accuracy_skewed:.0%} and {then_accuracy_extreme:.0%}: all learn less in as "
+    "many rounds.",
+    trial=("local.local_steps=2",),
     theory="A client with two labels has its minimum where the other labels are never said, and local steps lead "
     "there. The gap between the clients' gradients, not the amount of data, slows FedAvg (Zhao et al. 2018; Hsu "
     "et al. 2019).",
@@ -272,6 +319,17 @@ LABEL_SKEW = Lesson(
         Claim(
             "The dispersion of updates grows with skew.",
             lambda n: n["dispersion_alike"] < n["dispersion_skewed"] < n["dispersion_extreme"],
+        ),
+    ),
+    then={"accuracy_alike": 0.717, "accuracy_skewed": 0.578, "accuracy_extreme": 0.522},
+    outcome=(
+        Claim(
+            "The gap between the first and the last arm is smaller than before, by five points at least.",
+            lambda n: n["accuracy_alike"] - n["accuracy_extreme"] < 0.27 - 0.05,
+        ),
+        Claim(
+            "All three arms end lower.",
+            lambda n: n["accuracy_alike"] < 0.93 and n["accuracy_skewed"] < 0.71 and n["accuracy_extreme"] < 0.66,
         ),
     ),
 )

@@ -21,6 +21,7 @@ def _overfitting(runs: Runs) -> Numbers:
     for arm, key in OVERFIT_ARMS.items():
         found[f"best_{key}"], found[f"last_{key}"] = best(runs[arm], LOSS), last(runs[arm], LOSS)
     found["train_none"] = last(runs["none"], "train_loss")
+    found["gain"] = found["last_none"] - min(found[f"last_{key}"] for key in OVERFIT_ARMS.values())
     found["rounds_early"] = float(len(runs["early stopping"].rounds["round"]) - 1)
     return found
 
@@ -52,9 +53,10 @@ OVERFITTING = Lesson(
     look="Training and validation loss. Without a remedy the training loss falls to {train_none:.2g}, while the "
     "validation loss rises from its best, {best_none:.3f}, to {last_none:.3f}. With L2 it goes from "
     "{best_l2:.3f} to {last_l2:.3f}, with dropout from {best_dropout:.3f} to {last_dropout:.3f}. Early stopping "
-    "ends in round {rounds_early:.0f}, at {last_early:.3f} (best {best_early:.3f}).",
-    change="--set faults.labels.severity=0.01 gives nearly all right labels: what is left to overfit is little, "
-    "and the remedies hardly matter.",
+    "ends in round {rounds_early:.0f}, at {last_early:.3f} (best {best_early:.3f}). The best remedy gains {gain:.2f}.",
+    change="--set faults.labels.severity=0.01 gives nearly all right labels, so that there is little to overfit: the "
+    "validation loss without a remedy then rises from {then_best_none:.2f} to {then_last_none:.2f}, and the best "
+    "remedy gains {then_gain:.2f}.",
     trial=("faults.labels.severity=0.01",),
     theory="A model with more parameters than examples can learn any labels (Zhang et al. 2017). L2 shrinks "
     "weights; dropout trains an ensemble of thinner networks (Srivastava et al. 2014); on a quadratic, stopping "
@@ -69,6 +71,14 @@ OVERFITTING = Lesson(
             lambda n: max(n["last_l2"], n["last_dropout"], n["last_early"]) < n["last_none"],
         ),
         Claim("Early stopping ends within a fifth of its best.", lambda n: n["last_early"] < 1.2 * n["best_early"]),
+    ),
+    then={"best_none": 0.219, "last_none": 0.292, "gain": 0.06},
+    outcome=(
+        Claim("Without a remedy the loss rises by less than 0.1.", lambda n: n["last_none"] - n["best_none"] < 0.1),
+        Claim(
+            "No remedy gains as much as 0.1.",
+            lambda n: n["last_none"] - min(n["last_l2"], n["last_dropout"], n["last_early"]) < 0.1,
+        ),
     ),
 )
 
@@ -98,7 +108,8 @@ ZEROS = Lesson(
     look="The share of parameters that are exactly 0 at the end: {zeros_none:.1%} without a penalty, "
     "{zeros_l2:.1%} with L2, {zeros_l1:.1%} with L1. Validation accuracy: {accuracy_none:.1%}, {accuracy_l2:.1%} "
     "and {accuracy_l1:.1%}.",
-    change='--set "L1:local.l1=0.02" zeroes more, and costs accuracy.',
+    change='--set "L1:local.l1=0.02" zeroes {then_zeros_l1:.0%} of the parameters, and costs accuracy: '
+    "{then_accuracy_l1:.1%}.",
     trial=("L1:local.l1=0.02",),
     theory="L2 multiplies a weight by 1 - eta l2 in each step: it shrinks and never arrives. L1 moves it by eta "
     "l1 whatever its size, and its proximal step stops at 0: soft-thresholding (Tibshirani 1996; Parikh and Boyd "
@@ -110,6 +121,11 @@ ZEROS = Lesson(
             lambda n: max(n["zeros_none"], n["zeros_l2"]) < 0.02,
         ),
         Claim("L1 costs at most three points of accuracy.", lambda n: n["accuracy_l1"] > n["accuracy_none"] - 0.03),
+    ),
+    then={"zeros_l1": 0.628, "accuracy_l1": 0.928},
+    outcome=(
+        Claim("Ten times the penalty zeroes more than half of the parameters.", lambda n: n["zeros_l1"] > 0.5),
+        Claim("It costs more than three points of accuracy.", lambda n: n["accuracy_l1"] < n["accuracy_none"] - 0.03),
     ),
 )
 
@@ -140,8 +156,10 @@ SEARCH = Lesson(
     "at 0.1, {loss_1:.3f} at 1, {loss_10:.3g} at 10. Validation chooses {chosen:g}, whose loss is "
     "{first_round:.3f} after round 1; on test examples, which played no part in the choice, it has "
     "{test_chosen:.1%}.",
-    change="--set run.rounds=60 moves the choice to a lower rate: the slow arms get the time that they need.",
-    trial=("run.rounds=4",),
+    change="--set run.rounds=60 gives the slow arms time: 0.01 ends at {then_loss_0_01:.2f}, and 0.001 at "
+    "{then_loss_0_001:.2f}, still near its start. The choice stays {then_chosen:g}, and has {then_test_chosen:.1%} "
+    "on test examples.",
+    trial=("run.rounds=60",),
     theory="Loss against the logarithm of the rate is a bowl: too low does not arrive, too high does not settle. "
     "So search in factors, not in steps (Bengio 2012, section 3.3), and score the choice on other examples, "
     "since the least of several noisy losses is too low. `fedscape tune` searches several keys at once, with a "
@@ -154,61 +172,96 @@ SEARCH = Lesson(
         ),
         Claim("The choice generalises: above 85% on test examples.", lambda n: n["test_chosen"] > 0.85),
     ),
+    then={"loss_0_01": 0.354, "loss_0_001": 2.03, "chosen": 0.1, "test_chosen": 0.972},
+    outcome=(
+        Claim("The arm of 0.01 comes below 0.5.", lambda n: n["loss_0_01"] < 0.5),
+        Claim(
+            "The choice is the same and better: above 95% on test examples.",
+            lambda n: n["chosen"] == 0.1 and n["test_chosen"] > 0.95,
+        ),
+    ),
 )
 
-SIGN_ARMS = {"rate falls to 0": "falls", "constant rate": "constant", "falls too early": "early"}
+SIGN_ARMS = {"rate falls to 0": "falls", "constant rate": "constant", "low rate": "low", "falls too early": "early"}
+SIGN_KEYS = {"parameters_settle": "parameters", "outputs_agree": "outputs", "validation_plateaus": "validation"}
+SIGN_NUMBERS = (("parameters", "constant"), ("outputs", "low"), ("validation", "low"))
+"""The signs whose numbers the text shows."""
+ANSWERS = {"yes": 1.0, "no": 0.0}
 
 
 def _signs(runs: Runs) -> Numbers:
+    """Return the signs of each arm's verdict, as outcome.json and the report have them, and its loss."""
     found: dict[str, float] = {}
     for arm, key in SIGN_ARMS.items():
-        rounds = runs[arm].session.scenario.run.rounds
-        found[f"change_{key}"] = last(runs[arm], "relative_change")
-        found[f"agreement_{key}"] = last(runs[arm], "agreement")
-        found[f"gain_{key}"] = at_round(runs[arm], LOSS, rounds - 10) - at_round(runs[arm], LOSS, rounds)
+        for sign in runs[arm].verdict.signs:
+            name = SIGN_KEYS[sign.name]
+            found[f"{name}_{key}"] = ANSWERS.get(sign.says, math.nan)
+            if (name, key) in SIGN_NUMBERS:
+                found[f"{name}_number_{key}"] = math.nan if sign.number is None else sign.number
         found[f"loss_{key}"] = last(runs[arm], LOSS)
     return found
+
+
+def _answers(numbers: Numbers, key: str) -> list[float]:
+    """Return the three answers of an arm: 1 for yes, 0 for no, nan."""
+    return [numbers[f"{name}_{key}"] for name in SIGN_KEYS.values()]
 
 
 SIGNS = Lesson(
     name="three-signs",
     title="Three signs of convergence, and their disagreement",
     group=GROUP,
-    question="Parameters settle, outputs agree, validation stops improving: do the three signs say the same?",
+    question="Parameters settle, outputs agree, validation plateaus: do the three signs of a run's verdict say the "
+    "same?",
     scene=scene(
         DIGITS,
         model={"kind": "softmax"},
         local={"local_lr": 0.5, "local_steps": 20, "batch_size": 4},
-        run={"rounds": 60, "seed": 1},
+        run={"rounds": 120, "seed": 1},
     ),
     arms={
-        "rate falls to 0": {"local.schedule": {"kind": "cosine", "rounds": 64}},
+        "rate falls to 0": {"local.schedule": {"kind": "cosine", "rounds": 120}},
         "constant rate": {},
+        "low rate": {"local.local_lr": 0.02},
         "falls too early": {"local.local_lr": 0.05, "local.schedule": {"kind": "step", "factor": 0.5, "every": 1}},
     },
     numbers=_signs,
-    look="In the last round the parameters still change by {change_falls:.1g} of their length where the rate "
-    "falls to 0, by {change_constant:.1g} at the constant rate, and by {change_early:.1g} where it falls too "
-    "early. The share of outputs that agree with the round before is {agreement_falls:.1%}, "
-    "{agreement_constant:.1%} and {agreement_early:.1%}. In the last ten rounds the validation loss fell by "
-    "{gain_falls:.4f}, {gain_constant:.4f} and {gain_early:.4f}; it ends at {loss_falls:.3f}, "
-    "{loss_constant:.3f} and {loss_early:.3f}.",
-    change='--set "falls too early:local.schedule.every=20" lets that arm go on: it then ends near the first.',
-    trial=("falls too early:local.schedule.every=20",),
-    theory="Each sign is necessary and none is enough. With constant noisy steps the loss has arrived at its "
-    "floor while the parameters walk around it for ever (Bottou, Curtis and Nocedal 2018, section 4.2). Where "
-    "the rates' sum is finite all three signs say yes, and the model stands where the rate died, far from the "
+    look="The signs in the verdict of each run, under its curves: parameters settle, outputs agree, validation "
+    "plateaus. Where the rate falls to 0: {parameters_falls:answer}, {outputs_falls:answer}, "
+    "{validation_falls:answer}. At the constant rate: {parameters_constant:answer}, {outputs_constant:answer}, "
+    "{validation_constant:answer}; a round still changes the parameters by {parameters_number_constant:.2g} of their "
+    "norm. At the low rate: {parameters_low:answer}, {outputs_low:answer}, {validation_low:answer}; "
+    "{outputs_number_low:.1%} of the outputs are those of the round before, and the validation loss changed by "
+    "{validation_number_low:.3f} over the newest third. Where the rate falls too early: {parameters_early:answer}, "
+    "{outputs_early:answer}, {validation_early:answer}. The losses end at {loss_falls:.3f}, {loss_constant:.3f}, "
+    "{loss_low:.3f} and {loss_early:.3f}.",
+    change='--set "falls too early:local.schedule.every=60" lets that arm go on. "Parameters settle" is then '
+    "{then_parameters_early:answer}: it is on its way, at a loss of {then_loss_early:.2f}, where three yeses stood "
+    "at seven times as much.",
+    trial=("falls too early:local.schedule.every=60",),
+    theory="Each sign is necessary and none is enough. With constant noisy steps the loss has arrived at its floor "
+    "while the parameters walk around it for ever (Bottou, Curtis and Nocedal 2018, section 4.2). With small steps "
+    "hardly any output flips in a round, though the loss still falls: agreement measures the step, not the distance. "
+    "Where the rates' sum is finite all three signs say yes, and the model stands where the rate died, far from the "
     "minimum (Robbins and Monro 1951).",
     claims=(
+        Claim("Where the rate falls to 0, all three signs say yes.", lambda n: _answers(n, "falls") == [1, 1, 1]),
         Claim(
-            "At the constant rate the parameters move ten times as much as where the rate falls.",
-            lambda n: n["change_constant"] > 10 * n["change_falls"] > 0,
+            "At the constant rate the parameters do not settle, while validation plateaus.",
+            lambda n: _answers(n, "constant")[::2] == [0, 1],
         ),
         Claim(
-            "Where the rate falls too early, all three signs say yes.",
-            lambda n: n["change_early"] < 1e-4 and n["agreement_early"] > 0.999 and abs(n["gain_early"]) < 1e-4,
+            "At the low rate outputs agree while validation still improves.", lambda n: _answers(n, "low")[1:] == [1, 0]
         ),
-        Claim("It has at least twice the loss of the first arm.", lambda n: n["loss_early"] > 2 * n["loss_falls"]),
+        Claim(
+            "Where the rate falls too early, all three signs say yes, at twice the loss of the first arm at least.",
+            lambda n: _answers(n, "early") == [1, 1, 1] and n["loss_early"] > 2 * n["loss_falls"],
+        ),
+    ),
+    then={"parameters_early": 0.0, "loss_early": 0.266},
+    outcome=(
+        Claim("The last arm's parameters do not settle.", lambda n: n["parameters_early"] == 0),
+        Claim("Its loss is less than a sixth of that before.", lambda n: n["loss_early"] < 1.928 / 6),
     ),
 )
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simulator.runs.run import Run
 
+THEN = "then_"
+"""Before the name of a number of the changed lesson in a text."""
 Table = Mapping[str, Any]
 Numbers = Mapping[str, float]
 Runs = Mapping[str, "Run"]
@@ -45,10 +47,13 @@ class Lesson:
         arms: by name, the keys in which an arm differs from the scene, with dots: {"local.local_lr": 0.1}.
         numbers: the runs of the arms -> named numbers; those that theory predicts follow from the runs' scenarios.
         look: what to look at, with the numbers.
-        change: what to change and what will happen.
-        trial: changes of `change` that a test plays, such as "local.local_lr=0.2".
+        change: what to change and what comes out, with the numbers of `then`: {then_NAME}.
+        trial: the change of `change`, such as "local.local_lr=0.2".
         theory: what theory says, with its source.
         claims: what the numbers show.
+        then: numbers after the change, as the text shows them; a test plays the change and compares.
+        outcome: what the changed lesson's numbers show: what `change` says of them.
+        within: the share by which `then` may differ between machines: more where training is chaotic, as of a GAN.
     """
 
     name: str
@@ -63,15 +68,20 @@ class Lesson:
     trial: tuple[str, ...]
     theory: str
     claims: tuple[Claim, ...]
+    then: Numbers
+    outcome: tuple[Claim, ...]
+    within: float = 0.03
 
     def texts(self, numbers: Numbers) -> dict[str, str]:
         """Return the paragraphs by their headings, with the numbers filled in.
 
         Args:
-            numbers: those of `numbers`; inf is written as "never", nan as "no number".
+            numbers: those of `numbers`; inf is written as "never", nan as "no number". The format "answer" writes 1 as
+                "yes", 0 as "no" and nan as "not measured".
         """
+        after = {f"{THEN}{name}": value for name, value in self.then.items()}
         parts = {"What to look at": self.look, "What to change": self.change, "What theory says": self.theory}
-        return {heading: _FORMATTER.format(text, **numbers) for heading, text in parts.items()}
+        return {heading: _FORMATTER.format(text, **numbers, **after) for heading, text in parts.items()}
 
     def __repr__(self) -> str:
         """Return the name and the title; the rest is long."""
@@ -79,10 +89,12 @@ class Lesson:
 
 
 class _Formatter(string.Formatter):
-    """str.format that writes "never" for a round that does not come (inf), and "no number" for nan."""
+    """str.format that writes "never" for a round that does not come (inf), "no number" for nan, and answers."""
 
     def format_field(self, value: Any, format_spec: str) -> str:
         """Return a field as text."""
+        if format_spec == "answer":
+            return {1.0: "yes", 0.0: "no"}.get(value, "not measured")
         if isinstance(value, float) and not math.isfinite(value):
             return "never" if value == math.inf else "no number"
         return str(super().format_field(value, format_spec))

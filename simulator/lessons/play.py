@@ -117,7 +117,7 @@ def play_lesson(
         out: the folder, new or empty; by default a new one in `lessons/`. It gets a run's folder for each arm,
             `lesson.html` and `lesson.json`.
         sets: changes of every arm's scenario, as after `--set`, such as "run.rounds=50" or {"rounds": 50};
-            "ARM:KEY=VALUE" changes one arm.
+            "ARM:KEY=VALUE" changes one arm. With the lesson's own `trial`, what it says of the outcome is checked, too.
 
     Returns:
         The runs, numbers, texts, claims and the page.
@@ -134,9 +134,11 @@ def play_lesson(
     folder = _folder(row, out)
     runs = {arm: simulate(scenario, out=folder / _slug(arm)) for arm, scenario in scenarios.items()}
     numbers = {key: float(value) for key, value in row.numbers(runs).items()}
-    claims = tuple(_checked(claim.words, claim.holds(numbers), changed=bool(sets)) for claim in row.claims)
-    texts = row.texts(numbers)
     changes = [f"{key}={value}" for key, value in sets.items()] if isinstance(sets, Mapping) else list(sets)
+    claims = tuple(_checked(claim.words, claim.holds(numbers), changed=bool(sets)) for claim in row.claims)
+    if tuple(changes) == row.trial:
+        claims += tuple(_checked(claim.words, claim.holds(numbers), changed=False) for claim in row.outcome)
+    texts = row.texts(numbers)
     introduction = Introduction(
         title=row.title, lead=row.question, sections=texts, claims=[(c.words, c.holds, c.state) for c in claims],
         changes=changes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from simulator.lessons import data, federated, fitting, networks, optimizers, rates
+from simulator.lessons import classical, data, federated, fitting, games, networks, optimizers, rates
 from simulator.lessons.lesson import Lesson
 
 ROWS: tuple[Lesson, ...] = (
@@ -12,6 +12,8 @@ ROWS: tuple[Lesson, ...] = (
     *rates.ROWS,
     *networks.ROWS,
     *fitting.ROWS,
+    *classical.ROWS,
+    *games.ROWS,
     *data.ROWS,
     *federated.ROWS,
 )

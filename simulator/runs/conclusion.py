@@ -11,6 +11,7 @@ from torch import Tensor
 from clients.core.population import Population
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.forecasts import forecast_errors, forecast_examples
+from clients.engines.samples.held_out import sample_meter
 from clients.training.class_metrics import (
     MOST_CLASSES,
     anomaly_scores,
@@ -136,11 +137,16 @@ def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, A
 def _final_scores(
     session: Session, evaluator: Evaluator, state: ServerState, folder: RunFolder | None, recorder: Recorder | None
 ) -> dict[str, Any]:
-    """Evaluate the final model on the central test examples and on the clients; write forecasts to the folder."""
+    """Evaluate the final model on the central test examples and on the clients; write forecasts or samples."""
     population = session.population.during(state.round_index)
     scores: dict[str, Any] = {}
     evaluator.load(state.params, state.buffers)
-    if population.test is not None and population.task != "objective":
+    samples = sample_meter(evaluator, population)
+    if samples is not None and folder is not None and (picture := samples.picture()) is not None:
+        folder.write_samples(picture)
+    if samples is not None and population.test is not None:
+        scores |= samples.measure("test")
+    if population.test is not None:
         result = evaluator.on_central("test", state.round_index)
         scores |= metrics("test", result.loss, result.score, population.task)
         scores |= _forecasts(evaluator, result, population, folder)

@@ -81,5 +81,5 @@ def _ended(end: Message) -> Ended:
     best, facts = BestModel(), end.head["best"]
     if facts:
         params, buffers = end.tensors["best_params"].clone(), end.tensors["best_buffers"].clone()
-        best = BestModel(facts["round"], facts["value"], params, buffers)
+        best = BestModel(facts["round"], facts["value"], params, buffers, facts["metric"])
     return Ended(verdict, end.head["outcome"], KeptLines(lines), state, best)

@@ -13,6 +13,7 @@ from clients.core.arrays import I64
 from clients.core.errors import ScenarioError
 from clients.core.population import Population
 from clients.engines.objective import blocks_of
+from clients.engines.samples.held_out import draws_measured_samples
 from clients.federation.effects import rounds_notices
 from clients.training.class_metrics import CLASS_SCORES
 from clients.training.task import LearningTask
@@ -40,6 +41,9 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
     if has_central(population):
         names |= {f"validation_{k}" for k in kinds[population.task]}
         names |= {"agreement"} if population.task != "objective" else set()
+    if population.validation is not None and draws_measured_samples(task):
+        names |= {f"validation_{k}" for k in ("frechet_distance", "sample_precision", "sample_coverage")}
+        names |= {"validation_sample_classes"} if population.spec.generates else set()
     if evaluation.federated_every:
         names |= {f"federated_{k}" for k in kinds[population.task] if our_clients or k not in CLASS_SCORES}
     if evaluation.adapt_every and our_clients:
@@ -73,9 +77,9 @@ def check_curves(scenario: Scenario, population: Population, *, our_clients: boo
         problem = f"is {evaluation.adapt_every}, and {lack}"
         fix = "Leave it out, or let clients hold out examples (data.client_test_fraction)."
         raise ScenarioError("evaluation.adapt_every", problem, fix=fix)
-    if evaluation.test_every and (population.test is None or population.task == "objective"):
+    if evaluation.test_every and population.test is None:
         fix = "Leave it out, or give the data a test set of its own, as custom_population(..., test=(x, y)) does."
-        if population.task == "objective":
+        if population.task == "objective" and not population.spec.generates:
             fix = "Leave it out. evaluation.objective_every measures the objective itself."
         problem = f"is {evaluation.test_every}, and the data have no central test examples"
         raise ScenarioError("evaluation.test_every", problem, fix=fix)

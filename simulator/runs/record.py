@@ -112,7 +112,8 @@ class Record:
         Args:
             model: the one passed to `simulate`, if any: a module, of which a copy is returned, or a function.
             data: likewise.
-            best: the model of the round with the lowest validation loss instead; `outcome["best_model"]` names it.
+            best: the best model by validation instead (of the lowest loss, or Fréchet distance of samples);
+                `outcome["best_model"]` names it.
 
         Raises:
             RunFolderError: the run has no such model yet, or its parameters do not fit this module.

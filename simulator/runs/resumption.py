@@ -35,7 +35,8 @@ from simulator.scenario.sections import Scenario, to_toml
 _LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_every = 0\n",
                "keep_checkpoints_every = 0\n", 'certificate = "state"\n',
                "adapt_every = 0\n", "adapt_steps = 5\n", "damping = 0.0\n", "history = 10\n",
-               'line_search = "backtracking"\n', 'device = "auto"\n', "tf32 = false\n", "bf16 = false\n")  # fmt: skip
+               'line_search = "backtracking"\n', 'device = "auto"\n', "tf32 = false\n", "bf16 = false\n",
+               'task = "classify"\n', "rotation = 0.0\n")  # fmt: skip
 """Keys of scenarios at their defaults that checkpoints of earlier versions do not have."""
 
 _NODES = re.compile(r"^\[nodes\]\n(?:[^\[\n].*\n)*\n?", re.MULTILINE)

@@ -50,12 +50,15 @@ def _on_clients(algorithm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_share(scenario: Scenario, threads: int) -> Scenario:
-    """Return a scenario whose engine uses one process and its share of the processors, where it names none."""
+    """Return a scenario whose engine uses one process, where it names none, and one thread where that is its share.
+
+    Of a share of several threads the planner takes the faster of one and all.
+    """
     engine = scenario.engine
     if engine.workers == "auto":
         engine = replace(engine, workers=1)
-    if engine.threads is None:
-        engine = replace(engine, threads=threads)
+    if engine.threads is None and threads == 1:
+        engine = replace(engine, threads=1)
     return replace(scenario, engine=engine)
 
 

@@ -14,7 +14,9 @@ from simulator.studies.options import StudyOptions
 from simulator.studies.rows import FAILED, Rows
 from simulator.studies.study_data import StudyData
 
-SCORES = ("test_accuracy", "test_error", "optimality_gap", "validation_loss", "train_loss")
+SCORES = (
+    "test_accuracy", "test_error", "optimality_gap", "test_frechet_distance", "validation_loss", "train_loss",
+)  # fmt: skip
 """What is compared where the study does not say and no arm has a target: the first of these that runs have."""
 
 PARTS = ("data", "partition", "faults", "drifts", "cohorts", "model", "batches")

@@ -33,6 +33,9 @@ _OF_VALIDATION = (
     _of_validation("validation_balanced_accuracy", "validation balanced accuracy", "higher"),
     _of_validation("validation_macro_f1", "validation macro-F1", "higher"),
     _of_validation("validation_error", "validation error", "lower"),
+    _of_validation("validation_frechet_distance", "Fréchet distance of samples", "lower"),
+    _of_validation("validation_sample_precision", "precision of samples", "higher"),
+    _of_validation("validation_sample_coverage", "coverage by samples", "higher"),
 )
 """Scores of the validation examples, for tuning; comparisons have the same ones of the test examples."""
 
@@ -46,6 +49,9 @@ _IN_LINES = {
     "test_balanced_accuracy": "validation_balanced_accuracy",
     "test_macro_f1": "validation_macro_f1",
     "test_error": "validation_error",
+    "test_frechet_distance": "validation_frechet_distance",
+    "test_sample_precision": "validation_sample_precision",
+    "test_sample_coverage": "validation_sample_coverage",
     **{key: key for key in ("train_loss", "optimality_gap", "distance_to_optimum")},
     **{measure.key: measure.key for measure in _OF_VALIDATION},
 }

@@ -138,6 +138,11 @@ class PooledEvaluator(Evaluator):
         self._begin(count)
         return passes.evaluate_central(self._pool, *model, part, count, round_index).mean()
 
+    def draw(self, number: int) -> Tensor:
+        """Return samples of the loaded model, made in this process; see `Evaluator.draw`."""
+        with threads_restored(self._pool.threads):
+            return super().draw(number)
+
     def clients(self, clients: I64, round_index: int = 0) -> CohortEvaluation:
         """Evaluate the loaded model on clients; see `Evaluator.clients`."""
         sizes, model = self.task.population.during(round_index).sizes[clients], self._dealt_model

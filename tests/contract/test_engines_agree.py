@@ -75,7 +75,7 @@ def test_losses_of_the_margin_agree(name, loss, remedy, population_of, device):
 
 def test_full_gradients_agree_and_equal_those_of_the_whole_data(population_of, device):
     sizes = [3, 8, 0, 5]
-    for name in ("relu", "batch norm", "gru", "lstm", "svm, two classes", "user's"):
+    for name in ("relu", "batch norm", "gru", "lstm", "svm, two classes", "gan", "user's"):
         model = MODELS[name]
         options = {"batch_size": 4, "local_epochs": 1, "buffers": "average", "drop_last": True}
         case = (model, options, sizes, "plain", 1, 3)

@@ -55,6 +55,15 @@ def test_autoencoder_finds_damaged_bridges() -> None:
     assert 0 < found["anomalies"] < found["examples"]
 
 
+def test_gan_draws_most_of_the_digits() -> None:
+    run = played("digits-gan", "rounds=15")
+    distance = run.rounds["validation_frechet_distance"]
+    assert distance[-1] < 1.0 < 5.0 < distance[0]
+    assert run.outcome["test_frechet_distance"] < 1.0
+    assert min(run.rounds[f"validation_sample_{key}"][-1] for key in ("precision", "coverage")) > 0.35
+    assert run.outcome["test_sample_classes"] >= 9
+
+
 def test_transformer_learns_what_single_words_do_not_tell() -> None:
     attentive = played("reviews-transformer", "rounds=15")
     assert attentive.rounds["validation_accuracy"][-1] > 0.95

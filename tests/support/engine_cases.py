@@ -14,6 +14,7 @@ from clients.models import network_options as networks
 from clients.models import options as kinds
 from clients.models import sequence_options as sequences
 from clients.models.build import build_model
+from clients.models.two_player.options import GanOptions
 from clients.training import rules
 from clients.training.options import OPTIMIZERS, AugmentOptions, LocalOptions
 from clients.training.task import make_task
@@ -79,7 +80,16 @@ MODELS = {
     ),
     "lstm": Model(sequences.LstmOptions(hidden=3), shape=(4, 2), outputs=2, task="regression"),
     "lstm, one channel": Model(sequences.LstmOptions(hidden=3), shape=(4,)),
+    "rnn": Model(sequences.RnnOptions(hidden=3, radius=1.2), shape=(4, 2), outputs=2, task="regression"),
+    "rnn, one channel": Model(sequences.RnnOptions(hidden=3, activation="relu"), shape=(4,)),
+    "double well": Model(kinds.DoubleWellModelOptions(start=0.5), outputs=3, task="objective"),
     "quadratic": Model(kinds.ParameterVectorOptions(start=0.5), outputs=3, task="objective"),
+    "gan": Model(GanOptions(hidden=(5,), latent=2), outputs=2, task="objective"),
+    "gan, alternating": Model(
+        GanOptions(hidden=(4, 3), latent=2, order="alternating", discriminator_steps=2, regularisation="none"),
+        outputs=2,
+        task="objective",
+    ),
     "user's": Model(Residual()),
 }
 RULES = {

@@ -54,6 +54,12 @@ OF_AIR = changed(CITY, data=AIR)
 PEOPLE: Table = {"kind": "activity", "clients": 6, "windows": 24, "window": 16}
 OF_PEOPLE = changed(CITY, data=PEOPLE, model={"kind": "softmax"})
 QUADRATIC = changed(BASE, data={"kind": "quadratic", "clients": 4}, partition=None, model={"kind": "quadratic"})
+WELL = changed(
+    BASE,
+    data={"kind": "double_well", "clients": 4, "examples": 3, "noise": 0.1, "spread": 0.1},
+    partition=None,
+    model={"kind": "double_well"},
+)
 DIRAC = changed(BASE, data={"kind": "dirac", "clients": 4}, partition=None, model={"kind": "dirac_gan"})
 EPOCHS: Table = {"local_steps": None, "local_epochs": 2}
 
@@ -130,6 +136,8 @@ def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     given = {"curvatures": [1.0, 2.0, 3.0, 4.0], "centres": [1.0, 2.0, 3.0, 5.0]}
     yield "quadratic", QUADRATIC, data
     yield "given quadratic", changed(QUADRATIC, data={"kind": "quadratic", **given}), data
+    yield "double_well", WELL, data
+    yield "double_well, one dimension", changed(WELL, data={"kind": "double_well", "clients": 4, "dimension": 1}), data
     yield "dirac", DIRAC, data
     yield "sine", changed(own, data={"kind": "sine", "clients": 4}, model={"kind": "linear"}), data
     yield "given dirac", changed(DIRAC, data={"kind": "dirac", "points": [1.0, 2.0, 3.0, 5.0]}), data
@@ -240,6 +248,7 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     coder: Table = {"kind": "autoencoder", "hidden": [5], "code": 3}
     yield "autoencoder", changed(CITY, data=bridge, model=coder), model
     yield "linear autoencoder", changed(CITY, data=bridge, model={**coder, "hidden": []}), model
+    yield "rnn", changed(OF_AIR, model={"kind": "rnn", "hidden": 3}), model
     attentive: Table = {"kind": "transformer", "width": 4, "heads": 2, "feed_forward": 3}
     yield "transformer", changed(OF_AIR, model=attentive), model
     rbf: Table = {"kind": "rbf", "centres": 3, "width": 5.0}
@@ -247,9 +256,14 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "rbf, given", changed(OF_AIR, data={**AIR, "window": 2}, model={**rbf, "centres": [[0.0] * 18]}), model
     yield "linear", OF_AIR, model
     yield "quadratic model", QUADRATIC, model
+    yield "double_well model", WELL, model
     turns: Table = {"kind": "dirac_gan", "order": "alternating", "regularisation": "r1"}
     yield "dirac_gan", DIRAC, model
     yield "dirac_gan, alternating", changed(DIRAC, model=turns), model
+    drawn: Table = {**DIGITS, "task": "generate", "validation_fraction": 0.05}
+    gan: Table = {"kind": "gan", "hidden": [4], "latent": 2}
+    yield "gan", changed(SHORT, data=drawn, model=gan), model
+    yield "gan, alternating", changed(BASE, data=drawn, model={**gan, "order": "alternating"}), model
     evaluation, convergence = ("evaluation",), ("convergence",)
     yield "evaluation", changed(BASE, evaluation={"federated_every": 1}), evaluation
     yield "no evaluation", BASE, evaluation

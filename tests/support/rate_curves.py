@@ -6,6 +6,8 @@ Three families, each at three distances of its end from its limit:
 - power laws 1 + b (r + c)^-p with white or correlated noise on top;
 - falls in two phases, fast and then slow.
 
+What the fit is set by is judged on curves with `tuning`; the table's have other random numbers.
+
 `distance` says how far from its limit a curve ends: "far" at many times its noise, "midway" near it, "near" below it.
 """
 
@@ -48,7 +50,9 @@ class Curves:
         return float(self.path[-1] / self.path[-2])
 
 
-def quadratic(dimensions: int, spread: float, distance: str, rounds: int, seeds: int) -> Curves:
+def quadratic(
+    dimensions: int, spread: float, distance: str, rounds: int, seeds: int, *, tuning: bool = False
+) -> Curves:
     """Return losses sum_i h_i x_i^2 / 2 of SGD.
 
     Curvatures lie evenly on a log scale between h and `spread` h. A coordinate has x <- (1 - eta h_i) x + eta z; eta h
@@ -64,7 +68,9 @@ def quadratic(dimensions: int, spread: float, distance: str, rounds: int, seeds:
     shrink = 1.0 - eta * h
     floors = 0.5 * eta / (2.0 - eta * h)  # of the loss of each coordinate: h/2 var(x), gradient noise of variance 1
     x = np.tile(np.sqrt(2.0 * (start + 1.0) * floors / h), (seeds, 1))
-    random = generator(11, "rate of quadratics", dimensions, int(spread), DISTANCES.index(distance), rounds)
+    random = generator(
+        11 + 100 * tuning, "rate of quadratics", dimensions, int(spread), DISTANCES.index(distance), rounds
+    )
     values = np.empty((seeds, rounds + 1))
     for r in range(rounds + 1):
         values[:, r] = 0.5 * (x * x) @ h
@@ -81,16 +87,18 @@ def noise_of(echo: float, shape: tuple[int, int], random: np.random.Generator) -
     return e
 
 
-def power(exponent: float, echo: float, distance: str, rounds: int, seeds: int) -> Curves:
+def power(exponent: float, echo: float, distance: str, rounds: int, seeds: int, *, tuning: bool = False) -> Curves:
     """Return power laws 1 + (r + 1)^-p with noise of a share of their fall."""
     path = (1.0 + np.arange(rounds + 1.0)) ** -exponent
-    random = generator(12, "rate of power laws", int(10 * exponent), int(10 * echo), DISTANCES.index(distance), rounds)
+    random = generator(
+        12 + 100 * tuning, "rate of power laws", int(10 * exponent), int(10 * echo), DISTANCES.index(distance), rounds
+    )
     fall = path[0] - path[-1]
     noise = _NOISE[distance] * fall * noise_of(echo, (seeds, rounds + 1), random)
     return Curves(1.0 + path + noise, path, 1.0, exponent)
 
 
-def two_phases(echo: float, distance: str, rounds: int, seeds: int) -> Curves:
+def two_phases(echo: float, distance: str, rounds: int, seeds: int, *, tuning: bool = False) -> Curves:
     """Return curves that fall fast for a third of the rounds, by 9/10, and slowly for the rest, by a tenth.
 
     The second phase goes down to a fifth of its height. The noise is a share of that phase's fall.
@@ -99,6 +107,6 @@ def two_phases(echo: float, distance: str, rounds: int, seeds: int) -> Curves:
     r = np.arange(rounds + 1.0)
     slow = 0.2 ** (1.0 / (rounds - bend))
     path = np.where(r < bend, 1.0 + 9.0 * (0.01 ** (r / bend) - 0.01) / 0.99, slow ** np.maximum(r - bend, 0.0))
-    random = generator(13, "rate of two phases", int(10 * echo), DISTANCES.index(distance), rounds)
+    random = generator(13 + 100 * tuning, "rate of two phases", int(10 * echo), DISTANCES.index(distance), rounds)
     noise = _NOISE[distance] * 0.8 * noise_of(echo, (seeds, rounds + 1), random)
     return Curves(1.0 + path + noise, path, 1.0)

@@ -1,7 +1,7 @@
 """Real runs of the built-in scenarios, labelled by how they went on: the file of their curves, and its labels.
 
-A record is cut at half of the scenario's budget and at the budget. What it is at the cut follows from as many rounds
-after it, which the conditions do not see. Cuts between two labels have none, and are counted as such.
+A record is cut at half of its budget, at three quarters and at the budget. What it is at the cut follows from twice as
+many rounds after it, which the conditions do not see. Cuts between two labels have none, and are counted as such.
 """
 
 from __future__ import annotations
@@ -16,14 +16,27 @@ import numpy as np
 from labelled_curves import Labelled
 
 import fedscape as fs
+from server.convergence.targets import TargetTracker
 from server.verdicts.course import scatter
+from server.verdicts.reading import SCORES
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "verdict_curves.json.gz"
-KEYS = ("validation_loss", "train_loss", "optimality_gap", "step_norm", "relative_change")
+KEYS = ("validation_loss", "train_loss", "optimality_gap", "step_norm", "relative_change", *SCORES)
 """What is kept of a round, beside the target's metric and the mean levels of concept drifts."""
 DIGITS = 5
+SHARES = (0.5, 0.75, 1.0)
+"""Where a record is cut, as shares of its budget."""
+KNOWN = {"dirac-gan": "oscillating"}
+"""What theory says of a scenario: tests/theory/test_dirac_gan.py has the circle and its period."""
+LONGER = 3
+"""A label follows from so many times the rounds of its cut."""
+FEWEST_ROUNDS = 12
 FALLS, RESTS = 0.05, 0.02
 """A cut still improves where the loss falls by this share of its gain afterwards; it rests below the other."""
+SURE = 3.0
+"""Standard errors of such a fall, beyond which it is one."""
+FORGOT = 0.1
+"""A drift counts as forgetting if it costs this share of what was gained."""
 FLOOR, QUIET = 0.035, 0.018
 """At the noise floor noise is above the first share of the gain; a quiet record is below the other."""
 Curves = dict[str, Any]
@@ -72,31 +85,31 @@ def write(records: list[Curves]) -> int:
 
 
 def cuts(curves: Curves) -> Iterator[Labelled]:
-    """Yield a record at half of its budget and at its budget, with its label; `unlabelled` where it has none."""
+    """Yield a record at `SHARES` of its budget, with its label; `unlabelled` where it has none."""
     scenario, lines = fs.load_scenario(curves["scenario"]), lines_of(curves)
-    for at in (scenario.run.rounds // 2, scenario.run.rounds):
-        if 2 * at < len(lines):
-            truth = label(lines, at, scenario.convergence)
+    for at in (int(share * scenario.run.rounds) for share in SHARES):
+        if LONGER * at < len(lines) and at >= FEWEST_ROUNDS:
+            truth = KNOWN.get(curves["scenario"]) or label(lines, at, scenario.convergence)
             name = f"{curves['scenario']} at round {at}"
             yield Labelled(truth, lines[: at + 1], scenario.convergence, name=name)
 
 
 def label(lines: list[dict[str, Any]], at: int, convergence: Any) -> str:
-    """Return what a record is at a round, from the rounds up to twice as many."""
+    """Return what a record is at a round, from the rounds up to `LONGER` times as many; or as theory has it."""
     key = "optimality_gap" if "optimality_gap" in lines[0] else "validation_loss"
-    values = np.array([line.get(key, np.nan) for line in lines[: 2 * at + 1]])
+    values = np.array([line.get(key, np.nan) for line in lines[: LONGER * at + 1]])
     if not np.isfinite(values).all():
         return "diverging"
     before, after = values[: at + 1], values[at + 1 :]
-    level = float(np.median(before[-max(5, at // 12) :]))
-    later = float(np.median(after[-max(5, at // 4) :]))
+    newest, last = before[-max(5, at // 6) :], after[-max(5, at // 2) :]
+    level, later = float(np.median(newest)), float(np.median(last))
     lowest = float(np.min(np.convolve(values, np.ones(5) / 5.0, "valid")))
     gained = values[0] - min(level, lowest)
     noise = scatter(before[-max(8, at // 3) :])
     if gained <= 2.0 * noise or level > values[0] - 0.1 * gained:
         scores = [line["validation_accuracy"] for line in lines[: at + 1] if "validation_accuracy" in line]
         return "unclear" if scores and np.median(scores[-5:]) > scores[0] + 0.1 else "stuck"
-    train = [line["train_loss"] for line in lines[1 : 2 * at + 1]]
+    train = [line["train_loss"] for line in lines[1 : LONGER * at + 1]]
     best = int(np.argmin(before))
     worse = float(level - np.min(np.convolve(before, np.ones(5) / 5.0, "valid")))
     if worse > max(FALLS * gained, 3.0 * noise) and later > level - RESTS * gained and best < 0.8 * at:
@@ -105,16 +118,49 @@ def label(lines: list[dict[str, Any]], at: int, convergence: Any) -> str:
             if np.median(train[at - 5 : at]) <= np.median(train[max(best - 3, 0) : best + 3])
             else "unlabelled"
         )
+    if (lost := _lost_to_drift(lines, at, values, level, later)) is not None:
+        return lost
     fall = (level - later) / gained
-    if fall >= FALLS:
-        return "improving"
-    if abs(fall) > RESTS:
+    error = 1.25 * noise / gained * np.sqrt(1.0 / len(newest) + 1.0 / len(last))  # of a difference of two medians
+    if fall >= max(FALLS, SURE * error):
+        return _towards_target(lines, at, convergence.target)
+    if abs(fall) > max(RESTS, error):
         return "unlabelled"
     if noise >= FLOOR * gained:
         return "noise_floor"
     if noise > QUIET * gained:
         return "unlabelled"
     return _beside_target(lines[: at + 1], convergence.target)
+
+
+def _lost_to_drift(lines: list[dict[str, Any]], at: int, values: Any, level: float, later: float) -> str | None:
+    """Return `forgetting` where a concept drift cost a share of what was gained that does not come back.
+
+    It is None without a drift that cost as much at the cut, or where the loss comes back: it then still improves.
+    """
+    levels = [max((entry["level"] or 0.0 for entry in (line.get("concept_drift") or {}).values()), default=0.0)
+              for line in lines[: at + 1]]  # fmt: skip
+    began = next((r for r in range(1, at - 3) if levels[r] > 0.0 == levels[r - 1]), None)
+    if began is None or began < 4:
+        return None
+    before = float(np.median(values[began - 4 : began]))
+    gained = values[0] - before
+    if level - before <= FORGOT * gained:
+        return None
+    return "forgetting" if later - before > FORGOT * gained else None
+
+
+def _towards_target(lines: list[dict[str, Any]], at: int, target: Any) -> str:
+    """Return `too_short` where a run that improves needs at least as many rounds to its target as it played."""
+    if target is None:
+        return "improving"
+    tracker, reached = TargetTracker(target), None
+    for r, line in enumerate(lines[: LONGER * at + 1]):
+        found = tracker.observe(r, line.get(target.metric), seconds=0.0, sent=0.0)
+        reached = found.rounds if found is not None else None
+        if reached is not None:
+            break
+    return "too_short" if reached is None or reached >= 2 * at else "improving"
 
 
 def _beside_target(lines: list[dict[str, Any]], target: Any) -> str:

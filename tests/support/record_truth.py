@@ -60,6 +60,11 @@ LABELLED = {
                         "adapted": "adapted_error"}),
     "mean_absolute_error": ("split", {"validation": "validation_mae", "federated": "federated_mae",
                                       "test": "test_mae", "adapted": "adapted_mae"}),
+    "frechet_distance": ("split", {"validation": "validation_frechet_distance", "test": "test_frechet_distance"}),
+    "sample_precision_ratio": ("split", {"validation": "validation_sample_precision",
+                                         "test": "test_sample_precision"}),
+    "sample_coverage_ratio": ("split", {"validation": "validation_sample_coverage", "test": "test_sample_coverage"}),
+    "sample_classes": ("split", {"validation": "validation_sample_classes", "test": "test_sample_classes"}),
     "round_bytes": ("direction", {"up": "bytes_up", "down": "bytes_down"}),
     "client_drift": ("quantile", {level: f"client_drift.{key}" for key, level in LEVELS.items()}),
     "update_norm": ("quantile", {level: f"update_norm.{key}" for key, level in LEVELS.items()}),
@@ -80,7 +85,9 @@ DISTRIBUTIONS = {"client_drift": "client_drift", "update_cosine": "cosine", "upd
 OF_THE_OUTCOME = {
     "test_loss": "test_loss", "test_accuracy_ratio": "test_accuracy", "test_error": "test_error",
     "test_balanced_accuracy_ratio": "test_balanced_accuracy", "test_macro_f1": "test_macro_f1",
-    "test_mean_absolute_error": "test_mae", "final_worst_client_score": "client_spread.worst",
+    "test_mean_absolute_error": "test_mae", "test_frechet_distance": "test_frechet_distance",
+    "test_sample_precision_ratio": "test_sample_precision", "test_sample_coverage_ratio": "test_sample_coverage",
+    "test_sample_classes": "test_sample_classes", "final_worst_client_score": "client_spread.worst",
     "final_client_score_variance": "client_spread.variance", "target_rounds": "to_target.rounds",
     "target_bytes": "to_target.bytes", "target_simulated_seconds": "to_target.simulated_seconds",
     "weight_divergence": "baselines.weight_divergence", "best_round": "best_model.round",
@@ -190,6 +197,9 @@ class Truth:
             return {labels(): number(baselines.get("pooled_accuracy", baselines.get("pooled_error")))}
         if metric == "alone_score":
             return {labels(statistic=s): number(baselines.get(f"local_only_{s}")) for s in ("mean", "worst")}
+        best = self.outcome.get("best_model") or {}
+        if metric == "best_validation_loss" and best.get("metric") != "validation_loss":
+            return {}
         return {labels(): at(self.outcome, OF_THE_OUTCOME[metric])} if metric in OF_THE_OUTCOME else {}
 
 

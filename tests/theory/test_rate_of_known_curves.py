@@ -13,7 +13,7 @@ from rate_table import shares
 
 from clients.core.streams import generator
 from server.convergence.rates.added_noise import fit_added
-from server.convergence.rates.rate import NoTrend, Rate, fit_rate
+from server.convergence.rates.rate import NoTrend, Rate, _growth, fit_rate
 from server.convergence.rates.recursion import bend, echoing, regress
 
 SEEDS = 200
@@ -24,7 +24,8 @@ SEEDS = 200
 @pytest.mark.parametrize("dimensions", [1, 10, 100])
 def test_interval_holds_the_factor_of_sgd_on_quadratics(dimensions, distance, rounds):
     held, none = shares(quadratic(dimensions, 1.0, distance, rounds, SEEDS))
-    assert 0.83 <= held <= 0.97, held
+    # In one dimension and 12 rounds near the floor the lower end is 0, which nothing is below.
+    assert 0.83 <= held <= (0.99 if (dimensions, distance, rounds) == (1, "near", 12) else 0.97), held
     assert none <= (0.35 if (dimensions, distance) == (1, "near") else 0.15)
 
 
@@ -37,17 +38,23 @@ def test_interval_holds_the_factor_of_300_rounds_of_sgd(dimensions, distance):
 
 
 @pytest.mark.parametrize("rounds", [12, 30, 100])
-@pytest.mark.parametrize("distance", ["far", "midway"])
-def test_interval_holds_the_newest_factor_where_curvatures_differ(distance, rounds):
-    """In 10 dimensions with curvatures 1 to 10 the factor grows along the run; without a search for bends 2 to 60%."""
-    held, _ = shares(quadratic(10, 10.0, distance, rounds, SEEDS))
-    assert held >= 0.75, held
+@pytest.mark.parametrize("distance", DISTANCES)
+@pytest.mark.parametrize("dimensions", [10, 100])
+def test_interval_holds_the_newest_factor_where_curvatures_differ(dimensions, distance, rounds):
+    """With curvatures 1 to 10 the factor grows along the run; without a search for bends 2 to 60%.
+
+    Near the floor the slow directions end under the noise: the interval has room for what it hides.
+    """
+    held, _ = shares(quadratic(dimensions, 10.0, distance, rounds, SEEDS))
+    assert held >= 0.8, held
 
 
-def test_slow_part_of_a_fall_that_noise_hides_is_not_in_the_interval():
-    """Stated in docs/convergence.md: the slow directions end at a tenth of the noise floor."""
-    held, _ = shares(quadratic(10, 10.0, "near", 30, SEEDS))
-    assert held < 0.8, held
+def test_slope_that_grew_is_expected_to_grow_further():
+    """Falls that slow down from 0.1 to 0.05 a round: the newest value has a slower one, and never none."""
+    longer, slope = np.exp(-0.1), np.exp(-0.05)
+    assert 0.0 < _growth(longer, slope) < 1.0 - slope
+    assert _growth(longer, slope) > _growth(np.exp(-0.06), slope)
+    assert _growth(slope, longer) == _growth(0.0, slope) == 0.0
 
 
 @pytest.mark.parametrize("rounds", ROUNDS[:3])

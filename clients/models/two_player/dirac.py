@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clients.core.errors import UserError
+from clients.models.starts import start_vector
 from clients.models.two_player.options import DiracGanOptions
 from clients.modules.players import TwoPlayer
 
@@ -44,11 +44,6 @@ class DiracGan(TwoPlayer):
 
 def dirac_gan(o: DiracGanOptions, shape: tuple[int, ...], outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the Dirac-GAN of points [d]; d is `outputs`."""
-    return DiracGan(_start(o.generator, outputs, "generator"), _start(o.discriminator, outputs, "discriminator"), o)
-
-
-def _start(given: float | tuple[float, ...], size: int, field: str) -> Tensor:
-    start = torch.as_tensor(given, dtype=torch.float64)
-    if start.dim() == 1 and len(start) != size:
-        raise UserError(field, f"must be one number or {size}, got {len(start)} numbers")
-    return start.expand(size).clone()
+    return DiracGan(
+        start_vector(o.generator, outputs, "generator"), start_vector(o.discriminator, outputs, "discriminator"), o
+    )

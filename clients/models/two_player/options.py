@@ -67,3 +67,35 @@ class DiracGanOptions(TwoPlayerOptions):
             start = getattr(self, name)
             values = start if isinstance(start, tuple) else (start,)
             require(all(map(math.isfinite, values)), name, f"must be finite, got {start}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanOptions(TwoPlayerOptions):
+    """A generative adversarial network (Goodfellow et al. 2014) of two perceptrons, for data of `task = "generate"`.
+
+    The generator turns uniform latent numbers into an example, through ReLU and a sigmoid at the end. The discriminator
+    has leaky ReLU of slope 0.2. The generator's loss is the non-saturating one.
+
+    Attributes:
+        regularisation: "none"; "r1" adds gamma/2 |dD/dx|^2 at real examples to the discriminator's loss (Mescheder et
+            al. 2018).
+        gamma: weight of the regularisation.
+        hidden: widths of the discriminator's hidden layers; the generator has them in reverse.
+        latent: numbers that the generator makes an example from.
+    """
+
+    kind: Literal["gan"] = "gan"
+    regularisation: Literal["none", "r1"] = "r1"
+    gamma: float = 0.5
+    hidden: tuple[int, ...] = (64,)
+    latent: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(all(w >= 1 for w in self.hidden), "hidden", f"every width must be >= 1, got {list(self.hidden)}")
+        check_at_least(self, 1, "latent")
+
+    @property
+    def label(self) -> str:
+        """The kind, the latents and the widths of the generator."""
+        return f"{self.kind} {'-'.join(map(str, (self.latent, *reversed(self.hidden))))}"

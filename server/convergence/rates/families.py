@@ -30,6 +30,8 @@ _POINTS = 256
 _OF_MEANS = 1e-6
 """Error of a curve's mean over a stretch."""
 _ZOOMS = 40
+_UNSEEN = 1.6
+"""Over the number of values: the autocorrelation that they do not show. Set on curves with `tuning`."""
 _EXPONENTS = (0.1, 4.0)
 _SHIFTS = (0.5, 16.0)
 
@@ -138,7 +140,9 @@ def _profile(t: F64, z: F64, weights: F64, floor: float, *, power: bool) -> Fitt
         residuals = np.sqrt(weights) * (z - _curve(t, weights, best, power=power))
         square = float(residuals.dot(residuals)) or 1.0
         echo = min(max(float(residuals[1:].dot(residuals[:-1])) / square, 0.0), 0.95)
-        free = max(_independent(n, autocorrelation(residuals, 4 if power else 3)) - (4.0 if power else 3.0), 1.0)
+        correlated = autocorrelation(residuals, 4 if power else 3)
+        correlated = min(correlated + _UNSEEN / n, 0.95)
+        free = max(_independent(n, correlated) - (4.0 if power else 3.0), 1.0)
         from scipy.special import fdtri  # the import takes a tenth of a second, and no early round fits families
 
         bound = misfit * (1.0 + float(fdtri(1.0, free, LEVEL)) / free)

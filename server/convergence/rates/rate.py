@@ -43,6 +43,10 @@ _SHORT = 16  # and values up to which
 _AGAIN = 0.7  # bend, in units of its bound, that may stay in a part of a window that was bent
 _LONG = 32  # values that added noise needs to be told from a bend
 _CLEAR = 4.0  # bend that is no noise's
+# Ends of the interval, set on the curves of tests/support/rate_curves.py with `tuning`:
+_GROWTH = 0.24  # power of the slowing down, when the window was last shortened, that the newest value has beyond it
+_HIDDEN = 1.7  # errors of the bend that noise may hide
+_LOWER, _LOWER_OF_BENT = 0.85, 0.78  # of the reach below the slope: the upper end has more than its share
 
 
 @dataclass(frozen=True)
@@ -173,20 +177,33 @@ def _search(y: F64, rounding: float, newest: float, scale: float) -> Rate | NoTr
     """Shorten the window until the recursion in it is straight: y = (values - newest) / scale."""
     most: float = 1.0
     longer: Rate | None = None
+    growth, before = 0.0, 0.0
     while True:
         line = regress(y, rounding)
         slope, bent = _slope(y, line, rounding, most)
+        growth, before = _growth(before, slope.value), slope.value
         if bent.excess <= most or len(y) <= SHORTEST:
-            found = _conclude(line, slope, bent, newest, scale, bends=most < 1.0)
+            found = _conclude(line, slope, bent, newest, scale, growth=growth if most < 1.0 else None)
             lost = isinstance(found, NoTrend) and found.reason.endswith(_LOST)
             return longer if lost and longer is not None else found
         if longer is None and (bent.excess <= _FAINT or len(y) <= _SHORT):
-            found = _conclude(line, slope, bent, newest, scale, bends=True)
+            found = _conclude(line, slope, bent, newest, scale, growth=growth)
             longer = found if isinstance(found, Rate) else None
         most = _AGAIN
         y = y[-max(SHORTEST, len(y) // 2) :]
         if float(y.max()) - float(y.min()) <= 8.0 * rounding:
             return NoTrend("it does not change any more")
+
+
+def _growth(longer: float, slope: float) -> float:
+    """Return what the slope at the newest value has beyond that of a window, if it grows as it did from a longer one.
+
+    It is the fall a round, -log(slope), that slows down: by the same factor, to a power.
+    """
+    if not 0.0 < longer < slope < 1.0:
+        return 0.0
+    fall, before = -math.log(slope), -math.log(longer)
+    return math.exp(-fall * (fall / before) ** _GROWTH) - slope
 
 
 def _slope(y: F64, line: Line, rounding: float, most: float) -> tuple[Slope, Bend]:
@@ -204,8 +221,13 @@ def _slope(y: F64, line: Line, rounding: float, most: float) -> tuple[Slope, Ben
     return echo or carried(line), bent
 
 
-def _conclude(line: Line, found: Slope, bent: Bend, newest: float, scale: float, *, bends: bool) -> Rate | NoTrend:
-    """Return the rate of a fitted recursion, or why it has none; `bends`: a longer window was not straight."""
+def _conclude(
+    line: Line, found: Slope, bent: Bend, newest: float, scale: float, growth: float | None
+) -> Rate | NoTrend:
+    """Return the rate of a fitted recursion, or why it has none.
+
+    `growth` is what the slope has more than that of a longer window, which was not straight; None without one.
+    """
     n = len(line.e)
     slope, deviation, spread, pivot = found
     if slope >= 1.0 and line.x[0] > line.z[-1]:
@@ -218,7 +240,7 @@ def _conclude(line: Line, found: Slope, bent: Bend, newest: float, scale: float,
         return NoTrend(RISES)
     if start < _DESCENT * spread:
         return NoTrend(f"over the newest {n + 1} rounds {_LOST}")
-    low, high = _interval(line, found, bent, start, bends=bends)
+    low, high = _interval(line, found, bent, start, growth)
     if high <= 0.0:
         return NoTrend("it alternates about its limit")
     factor = max(slope, 0.0)
@@ -227,20 +249,24 @@ def _conclude(line: Line, found: Slope, bent: Bend, newest: float, scale: float,
     return Rate(factor, max(low, 0.0), min(high, 1.0), limit, newest, n + 1, (x0, z0))
 
 
-def _interval(line: Line, found: Slope, bent: Bend, start: float, *, bends: bool) -> tuple[float, float]:
+def _interval(line: Line, found: Slope, bent: Bend, start: float, growth: float | None) -> tuple[float, float]:
     """Return the interval of the factor at the newest value.
 
-    Its upper end is that of the slope there where the square of the recursion shows, with the error of the square
-    where a longer window was bent. It is wider the less the fall, `start`, stands out from the noise: what noise lets
-    fall fast and far is what is given a rate at all.
+    Real curves slow down, so that the slope of a window is rather too low for its end. The upper end is the highest of
+    four: that of the slope, wider the less the fall, `start`, stands out from the noise (what noise lets fall fast and
+    far is what is given a rate at all); that of the slope at the end, where the square of the recursion shows; that of
+    a slope that goes on growing as it did from a longer window to this one; and that with a square that noise hides.
     """
+    bends = growth is not None
     reach = _quantile(len(line.e) - 2) * found.deviation
-    low = found.value - reach
+    low = found.value - (_LOWER_OF_BENT if bends else _LOWER) * reach
     high = found.value + reach * (1.0 + (_SELECTED * found.spread / start) ** 2)
     if bent.excess > 1.0:
         low, high = min(low, found.value + min(bent.ends)), max(high, found.value + max(bent.ends))
     error = _quantile(len(line.e) - 2) * bent.error if bends else 0.0
-    return low, max(high, found.value + bent.ends[1] + math.hypot(reach, error))
+    grown, hidden = growth or 0.0, _HIDDEN * _quantile(len(line.e) - 2) * bent.error
+    shown = found.value + bent.ends[1] + math.hypot(reach, error)
+    return low, max(high, shown, found.value + reach + max(grown, hidden))
 
 
 @cache

@@ -57,6 +57,8 @@ LINE = table(
         "validation_macro_f1 federated_macro_f1 validation_error federated_error validation_mae federated_mae "
         "objective test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae "
         "adapted_loss adapted_accuracy adapted_error adapted_mae "
+        "validation_frechet_distance validation_sample_precision validation_sample_coverage validation_sample_classes "
+        "test_frechet_distance test_sample_precision test_sample_coverage test_sample_classes "
         "optimality_gap distance_to_optimum agreement relative_change pseudo_gradient_norm aggregate_norm step_norm "
         "gradient_norm largest_gradient_norm update_dispersion gradient_diversity gradient_dissimilarity "
         "bytes_down bytes_up bytes_total simulated_seconds simulated_seconds_total wall_seconds clients_per_second "
@@ -108,7 +110,8 @@ OUTCOME = table(
     | _each("quantity hint record", maybe(text))
     | _each(
         "value threshold test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae "
-        "test_imbalance optimality_gap distance_to_optimum bytes_total simulated_seconds_total",
+        "test_imbalance test_frechet_distance test_sample_precision test_sample_coverage test_sample_classes "
+        "optimality_gap distance_to_optimum bytes_total simulated_seconds_total",
         maybe(number),
     )
     | _each("reasons criteria", list_of(text))
@@ -204,6 +207,9 @@ FORECASTS = table(
     },
 )  # fmt: skip
 """forecasts.json."""
+
+SAMPLES = table({"shape": list_of(whole, least=3), "images": list_of(list_of(number))}, {"classes": list_of(whole)})
+"""samples.json."""
 
 _ESTIMATE = table({"value": number, "error": number, "how": text})
 _TRIAL = table({"name": text, "sets": list_of(text), "differences": list_of(number), "skipped": text},
@@ -324,6 +330,7 @@ LAYOUTS: Mapping[str, Shape] = {
     "environment.json": ENVIRONMENT,
     "partition.json": PARTITION,
     "forecasts.json": FORECASTS,
+    "samples.json": SAMPLES,
     "surface.json": SURFACE,
     "explanation.json": EXPLANATION,
     "federation.json": table({"nodes": whole}),

@@ -8,6 +8,7 @@ model.best.safetensors  the best model by validation (only where validation is m
 partition.json     client sizes and label counts       report.html     the report, from `dashboards`
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
+samples.json       a few samples of the final model, for the report (only of models that draw images)
 surface.json       the error surface, for the report (only after `fedscape surface`)
 explanation.json   the causes that `fedscape explain` found (only after it)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
@@ -102,7 +103,7 @@ class RunPaths:
 
     @property
     def best_model(self) -> Path:
-        """The model of the round with the lowest validation loss; absent where no validation loss was measured."""
+        """The best model by validation; absent where nothing was measured on validation examples."""
         return self.path / "model.best.safetensors"
 
     @property
@@ -124,6 +125,11 @@ class RunPaths:
     def forecasts(self) -> Path:
         """Forecasts against truth of a few clients, for the report; absent where nothing is forecast."""
         return self.path / "forecasts.json"
+
+    @property
+    def samples(self) -> Path:
+        """A few samples of the final model, for the report; absent where it draws no images."""
+        return self.path / "samples.json"
 
     @property
     def surface(self) -> Path:

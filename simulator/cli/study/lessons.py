@@ -61,6 +61,10 @@ def lesson(
             "--set", metavar="KEY=VALUE", help="Change one key of every arm, or of one: ARM:KEY=VALUE. Repeatable."
         ),
     ] = [],  # noqa: B006 - typer copies it
+    suggested: Annotated[
+        bool,
+        typer.Option("--try", help="Play it with the change that its text suggests, and check what it says of it."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="The lesson's folder, new or empty.", show_default="lessons/NAME"),
@@ -74,12 +78,14 @@ def lesson(
     Examples:
     $ fedscape lesson learning-rate
     $ fedscape lesson learning-rate --set "too high:local.local_lr=0.19"
+    $ fedscape lesson learning-rate --try
     """
-    from simulator.lessons.play import play_lesson
+    from simulator.lessons.play import FAILED, lesson_named, play_lesson
 
-    played = play_lesson(name, out=out, sets=sets)
+    changes = [*(lesson_named(name).trial if suggested else ()), *sets]
+    played = play_lesson(name, out=out, sets=changes)
     _print(played)
-    if not played.holds and not sets:
+    if any(claim.state == FAILED for claim in played.claims):
         raise typer.Exit(EXIT_FAILED)
 
 

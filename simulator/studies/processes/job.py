@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import DataError, FedscapeError, RunFolderError
+from clients.engines.native.threads import threads_restored
 from dashboards.report.compared_measures import MEASURES
 from dashboards.report.formats import is_number
 from dashboards.report.run_data import RunData, read_run
@@ -164,7 +165,7 @@ def _with_engine(folder: StudyFolder, job: Job, scenario: Scenario) -> Scenario:
 
 
 def _choose(folder: StudyFolder, job: Job, group: str, scenario: Scenario, *, looks: bool) -> dict[str, Any]:
-    with closing(open_session(scenario, Overrides())) as session:
+    with threads_restored(job.threads), closing(open_session(scenario, Overrides())) as session:
         if looks:
             folder.write("parts", job.key, parts_of(session))
         choice = _choice_of(session)

@@ -211,6 +211,10 @@ CASES: dict[str, Case] = {
     "model-autoencoder": _case("bridge", "data.task=reconstruct", "model={kind='autoencoder',hidden=[6],code=3}"),
     "model-lstm": _case("air", "model={kind='lstm',hidden=4}"),
     "model-transformer": _case("air", "model={kind='transformer',width=4,heads=2,feed_forward=5}"),
+    "model-gan": _case(
+        "digits", "data.task=generate", "model={kind='gan',hidden=[6],latent=3}", "convergence.stop=never"
+    ),
+    "data-rotated": _case("digits", "data.rotation=90.0"),
     "loss-hinge": _case("digits", "local.loss=hinge", "local.class_weights=inverse"),
     "model-gru": _case("air", "model={kind='gru',hidden=4}", engine=PLAIN),
     # Kernels and worker processes: a tree without them computes the same with torch, in one process.

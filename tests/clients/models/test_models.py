@@ -23,10 +23,12 @@ from clients.models.options import (
     SoftmaxOptions,
     TwoNNOptions,
 )
-from clients.models.sequence_options import LstmOptions, TransformerOptions
+from clients.models.sequence_options import LstmOptions, RnnOptions, TransformerOptions
 from clients.models.sequences import LstmForecaster
 from clients.models.table import MODELS
 from clients.sources.dirac import dirac_population
+from clients.sources.landscapes.double_well import double_well_population
+from clients.sources.landscapes.options import DoubleWellOptions
 from clients.sources.options import DiracOptions
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
@@ -66,6 +68,8 @@ def test_parameter_counts_match_mcmahan(population_of):
         (RbfOptions(centres=5, trained="all"), (2, 3), 5 * 6 + 5 + 60),
         (LstmOptions(hidden=4), (12, 2), 4 * 4 * (2 + 4 + 2) + 50),
         (LstmOptions(hidden=4), (12,), 4 * 4 * (1 + 4 + 2) + 50),
+        (RnnOptions(hidden=4), (12, 2), 4 * (2 + 1 + 4) + 50),
+        (RnnOptions(hidden=4), (12,), 4 * (1 + 1 + 4) + 50),
     ],
 )
 def test_models_have_their_shapes_and_sizes(options, shape, parameters, population_of):
@@ -84,6 +88,7 @@ def test_every_registered_model_is_built(population_of):
         "cnn1d": (25, 2),
         "gru": (4, 2),
         "lstm": (4, 2),
+        "rnn": (4, 2),
         "transformer": (4, 2),
     }
     for kind, row in MODELS.items():
@@ -91,6 +96,8 @@ def test_every_registered_model_is_built(population_of):
         population = population_of([3], shapes.get(kind, (6,)), 6 if kind == "autoencoder" else 3, task)
         if kind == "dirac_gan":
             population = dirac_population(DiracOptions(clients=3, dimension=3), seed=0)
+        if kind == "double_well":
+            population = double_well_population(DoubleWellOptions(clients=3, dimension=3), seed=0)
         assert options().kind == kind
         make_task(build_model(options(), population, 0), population, LocalOptions(), seed=0)
 
@@ -255,6 +262,8 @@ def test_misfits_are_named(options, shape, task, message, population_of):
         (lambda: GruOptions(hidden=0), "hidden: must be >= 1, got 0"),
         (lambda: LstmOptions(hidden=0), "hidden: must be >= 1, got 0"),
         (lambda: LstmOptions(forget_bias=math.inf), "forget_bias: must be finite, got inf"),
+        (lambda: RnnOptions(hidden=0), "hidden: must be >= 1, got 0"),
+        (lambda: RnnOptions(radius=0.0), "radius: must be > 0, got 0.0"),
     ],
 )
 def test_bad_options_are_named(options, message):

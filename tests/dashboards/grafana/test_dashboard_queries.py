@@ -97,15 +97,16 @@ def in_a_city(folder: Path, copy: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Run four scenarios, and copy one run with the values of a city: together they measure every metric."""
+    """Run five scenarios, and copy one run with the values of a city: together they measure every metric."""
     root = tmp_path_factory.mktemp("runs")
     simulate(load_scenario("digits-label-skew", sets=DIGITS), out=root / "digits")
-    simulate(load_scenario("quadratic-two-clients", sets=["run.rounds=12"]), out=root / "quadratic")
+    simulate(load_scenario("quadratic-two-clients", sets=["run.rounds=20"]), out=root / "quadratic")
+    simulate(load_scenario("digits-gan", sets=["run.rounds=5", "evaluation.test_every=2"]), out=root / "drawn")
     for name, rate in (("slow", 0.02), ("diverges", 1.0)):
         scenario = load_scenario("digits-label-skew", sets=[*REGRESSION, f"local.local_lr={rate}"])
         simulate(scenario, data=linear(), out=root / name)
     in_a_city(root / "digits", root / "city")
-    assert {path.name for path in root.iterdir()} == {"digits", "quadratic", "slow", "diverges", "city"}
+    assert {path.name for path in root.iterdir()} == {"digits", "quadratic", "drawn", "slow", "diverges", "city"}
     return sorted(root.iterdir())
 
 

@@ -24,7 +24,8 @@ def test_keys_are_distinct_names_of_columns() -> None:
 def test_accuracies_are_better_higher_and_errors_lower() -> None:
     better = {measure.key: measure.better for measure in MEASURES}
     assert {key for key, way in better.items() if way == "higher"} == {
-        "test_accuracy", "test_balanced_accuracy", "test_macro_f1", "worst_client_accuracy",
+        "test_accuracy", "test_balanced_accuracy", "test_macro_f1", "worst_client_accuracy", "test_sample_precision",
+        "test_sample_coverage",
     }  # fmt: skip
     assert {key for key, way in better.items() if way is None} == {"rounds_played", "client_drift", "cosine"}
     assert set(better.values()) == {"higher", "lower", None}

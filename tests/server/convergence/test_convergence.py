@@ -122,7 +122,7 @@ def test_plateau_names_the_best_value_although_it_gained_less_than_min_delta():
     series = [1.0, 0.5, 0.4999, 0.4997, 0.4998]
     options = PlateauOptions(metric="train_loss", min_delta=1e-3, patience=3)
     _, assessment = run(ConvergenceOptions(plateau=options), train_loss=series)
-    assert assessment.verdict.reasons == ("training loss did not improve by 0.001 in 3 rounds (best 0.4997)",)
+    assert assessment.verdict.reasons == ("training loss did not beat its best by 0.001 in 3 rounds (best 0.4997)",)
 
 
 def test_metric_within_its_noise_of_its_best_has_converged():
@@ -180,7 +180,7 @@ def test_round_that_did_not_measure_keeps_the_state():
         status = assessment.criteria[0]
         assert status.measured == (loss is not None)
         assert ("not measured this round" in status.words) == (loss is None)
-    assert assessment.verdict.reasons == ("validation loss did not improve by 0.1 in 2 measured rounds (best 1)",)
+    assert assessment.verdict.reasons == ("validation loss did not beat its best by 0.1 in 2 measured rounds (best 1)",)
     assert assessment.verdict.round_index == 6
 
 

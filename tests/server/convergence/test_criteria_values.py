@@ -72,8 +72,8 @@ def test_plateau_says_whether_its_metric_improved():
     found = states("plateau", kinds.PlateauOptions(min_delta=0.125, patience=4), [1.0, 1.0, 1.0, 0.5])
     assert [state.words for state in found] == [
         "validation loss still improves (1)",
-        "validation loss did not improve by 0.125 in 1 round (best 1)",
-        "validation loss did not improve by 0.125 in 2 rounds (best 1)",
+        "validation loss did not beat its best by 0.125 in 1 round (best 1)",
+        "validation loss did not beat its best by 0.125 in 2 rounds (best 1)",
         "validation loss still improves (0.5)",
     ]
 

@@ -81,7 +81,7 @@ def samples_of(scenario: Scenario, **given: Any) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def given_by_runs() -> list[Sample]:
-    """Return all samples of a classification, a regression and an objective with every measurement on."""
+    """Return all samples of a classification, a regression, an objective and a GAN with every measurement on."""
     classification = digits(
         "run.rounds=26",
         "local.local_lr=0.3",
@@ -107,6 +107,7 @@ def given_by_runs() -> list[Sample]:
         *samples_of(classification),
         *samples_of(scenario, data=regression),
         *samples_of(load_scenario("quadratic-two-clients")),
+        *samples_of(load_scenario("digits-gan", sets=["run.rounds=4", "evaluation.test_every=4"])),
         *round_samples(RunFold().observe({"round": 1, "rejected": 2, "late_replies": 1, "repeats": 3})),
         *(sample for r in range(16) for sample in round_samples(RunFold().observe({"round": r} | city_of(r)))),
     ]

@@ -70,3 +70,14 @@ def test_checkpoint_of_an_earlier_version_has_no_best() -> None:
     best = BestModel()
     best.restore(Checkpoint(2, {}, {}, {}), None)
     assert best.round_index is None
+
+
+def test_samples_decide_before_the_loss_of_a_game() -> None:
+    best = BestModel()
+    for r, (distance, loss) in enumerate([(3.0, 1.0), (2.0, 1.2), (2.5, 0.5)]):
+        best.observe(state(r), {"validation_loss": loss, "validation_frechet_distance": distance})
+    assert best.facts == {"round": 1, "metric": "validation_frechet_distance", "value": 2.0}
+    again = BestModel()
+    again.restore(Checkpoint(2, {"parameters": state(2).params, "buffers": state(2).buffers} | best.tensors(state(2)),
+                             {}, {}), best.facts)  # fmt: skip
+    assert again.facts == best.facts

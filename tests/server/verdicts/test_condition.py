@@ -12,6 +12,7 @@ from clients.core.streams import generator
 from server.convergence.criteria_options import PlateauOptions, TargetOptions
 from server.convergence.monitor import ConvergenceOptions
 from server.verdicts.condition import condition_of
+from server.verdicts.course import motion_of
 
 T = np.arange(100)
 FALL = 0.2 + 2.0 * 0.9**T
@@ -92,6 +93,51 @@ def test_falling_loss_without_a_target_still_improves() -> None:
     found = condition_of(lines(validation_loss=1.0 + 0.98**T + noise(0.005)))
     assert found.kind == "improving"
     assert found.numbers["left"] == pytest.approx(0.98**99, rel=0.6)
+    # Over the newest third, from its first block to its last, 0.98^r falls by 0.105 in 28.9 rounds.
+    assert found.numbers["per_100_rounds"] == pytest.approx(0.36, rel=0.15)
+    assert "3 times the rounds would lower it" in found.words
+
+
+def slow(height: float) -> Any:
+    return 1.0 + height * (1.0 + T) ** -0.5 + 0.6**T
+
+
+def test_loss_that_falls_by_little_has_converged_and_still_improves_slowly() -> None:
+    """h (1 + r)^-0.5 falls by 0.0423 h from round 99 to 297: with h = 0.5 by 1.5% of what was gained."""
+    found = condition_of(lines(validation_loss=slow(0.5)))
+    assert (found.kind, found.subkind) == ("converged", "slowly")
+    assert found.numbers["left"] == pytest.approx(0.0211, rel=0.3)
+    assert "still improves slowly, by 0.0" in found.words
+    assert "below the 3% that matter" in found.words
+    quicker, less = (condition_of(lines(validation_loss=slow(height))) for height in (4.0, 0.1))
+    assert (quicker.kind, quicker.subkind) == ("improving", "")
+    assert (less.kind, less.subkind) == ("converged", "")
+    assert "rests at" in less.words
+
+
+def test_fall_that_has_hardly_anything_left_above_zero_has_converged() -> None:
+    """From 2 to 0.02 in a straight line: 1% of what it gained lies between it and the least loss there can be."""
+    found = condition_of(lines(validation_loss=2.0 - 0.02 * T))
+    assert found.kind == "converged"
+    assert "fell to 0.04, 2.0% of what it gained: hardly more can be left" in found.words
+    above = condition_of(lines(validation_loss=3.0 - 0.02 * T))
+    assert above.kind == "improving"
+    assert above.numbers["left"] <= above.numbers["level"]
+
+
+def test_noise_that_hides_the_fall_of_the_newest_rounds_does_not_hide_that_of_the_record() -> None:
+    """1 + (1 + r)^-0.25 falls by 11% of its gain to round 297; its newest third falls by 0.034."""
+    records = [1.0 + (1.0 + T) ** -0.25 + noise(0.02, name=f"slow {seed}") for seed in range(20)]
+    kinds = [condition_of(lines(validation_loss=values)).kind for values in records]
+    assert kinds.count("improving") >= 10
+    assert sum(motion_of(values[-33:]).falls for values in records) <= 3
+    level = [condition_of(lines(validation_loss=FALL + noise(0.05, name=f"level {seed}"))).kind for seed in range(20)]
+    assert level.count("improving") <= 1
+
+
+def test_fall_after_a_drift_is_foreseen_from_the_rounds_since() -> None:
+    values = FALL + np.where(T >= 60, 0.3 * 0.98 ** (T - 60.0), 0.0)
+    assert condition_of(drifted(values, 60)).kind == "improving"
 
 
 def test_plateau_of_the_scenario_says_which_falls_are_too_small() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from server.convergence.condition import KINDS, Condition
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.verdict import Verdict
-from server.verdicts.judging import judged
+from server.verdicts.judging import contradicts, judged
 
 T = np.arange(80)
 FALL = 0.2 + 2.0 * 0.85**T
@@ -48,8 +50,43 @@ def test_run_that_a_rate_moves_towards_its_target_has_not_converged() -> None:
     found = judged(HELD, lines(values, values), options)
     assert found.outcome == "stopped"
     assert "more rounds" in found.reasons[-1]
-    reached = ConvergenceOptions(target=TargetOptions(metric="validation_loss", at_most=0.7))
-    assert judged(HELD, lines(values, values), reached).outcome == "converged"
+
+
+def test_run_that_reached_its_target_and_still_improves_has_reached_its_target() -> None:
+    """Of 2 x 0.98^r a fifth is left at round 79, which three times the rounds would bring."""
+    values = 0.2 + 2.0 * 0.98**T
+    options = ConvergenceOptions(target=TargetOptions(metric="validation_loss", at_most=0.7))
+    by_target = replace(HELD, criteria=("target",))
+    found = judged(by_target, lines(values, values), options)
+    assert found.outcome == "stopped"
+    assert found.headline == "Stopped on target at round 79"
+    assert found.reasons[-1].startswith("it has not converged: validation loss 0.6")
+    assert judged(replace(HELD, criteria=("target", "settled")), lines(values, values), options).headline.startswith(
+        "Stopped at round"
+    )
+    assert judged(by_target, lines(FALL), options).headline == "Converged at round 79"
+
+
+def test_slow_fall_that_hardly_matters_leaves_a_run_converged() -> None:
+    slow = 1.0 + 0.5 * (1.0 + T) ** -0.5 + 0.6**T
+    found = judged(HELD, lines(slow), NOTHING)
+    assert (found.outcome, found.headline) == ("converged", "Converged at round 79")
+    assert found.condition is not None
+    assert found.condition.subkind == "slowly"
+    assert "still improves slowly" in found.condition.words
+    assert found.reasons == HELD.reasons
+
+
+def test_few_rounds_do_not_say_whether_a_run_converged() -> None:
+    found = judged(replace(HELD, round_index=5), lines(0.9**T)[:6], NOTHING)
+    assert found.outcome == "stopped"
+    assert found.reasons[-1].startswith("whether it converged cannot be said: 6 measured values")
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_condition_of_a_converged_run_is_that_of_one_at_rest(kind: Any) -> None:
+    at_rest = kind in ("converged", "plateaued", "noise_floor", "unclear")
+    assert contradicts(Condition(kind, 9, "it did")) != at_rest
 
 
 @pytest.mark.parametrize("outcome", ["diverged", "stopped", "interrupted"])

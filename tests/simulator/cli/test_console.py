@@ -47,7 +47,7 @@ OUTCOME = {
     "outcome": "converged",
     "round": 61,
     "headline": "Converged at round 61",
-    "reasons": ["validation loss did not improve by 0.001 in 5 rounds", "share of unchanged predictions 0.994"],
+    "reasons": ["validation loss did not beat its best by 0.001 in 5 rounds", "share of unchanged predictions 0.994"],
     "hint": "",
     "test_accuracy": 0.921,
     "test_loss": 0.3,
@@ -141,7 +141,7 @@ def test_verdict_is_a_headline_with_reasons_and_a_table() -> None:
     assert stream.getvalue() == (
         "\n"
         "Converged at round 61\n"
-        "  - validation loss did not improve by 0.001 in 5 rounds\n"
+        "  - validation loss did not beat its best by 0.001 in 5 rounds\n"
         "  - share of unchanged predictions 0.994\n"
         "  test accuracy   0.921   (worst client 0.71, lowest tenth 0.80; pooled training reaches 0.957)\n"
         "  to target       39 rounds, 29 MB, 14 simulated minutes   (validation accuracy at least 0.9)\n"

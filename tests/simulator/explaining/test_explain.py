@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -258,3 +259,10 @@ def test_model_that_falls_short_alone_is_trained_on_the_pooled_sample(runs):
     assert "trained on a pooled sample" in str(small)
     assert small.seconds > 0
     assert whole.diagnosis.strengths["model_too_small"] < 1
+
+
+def test_games_of_two_players_are_refused(tmp_path: Path) -> None:
+    fs.simulate(fs.load_scenario("dirac-gan", sets=["run.rounds=5"]), out=tmp_path / "run")
+    with pytest.raises(fs.UserError, match="is a game of two players"):
+        fs.explain(tmp_path / "run")
+    assert not (tmp_path / "run" / "explanation.json").exists()

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.lessons.lesson import Lesson, fields_of
+from simulator.lessons.lesson import THEN, Lesson, fields_of
 from simulator.lessons.page import PAGE, page
-from simulator.lessons.play import NUMBERS, lesson_named, lessons, play_lesson, scenarios_of
+from simulator.lessons.play import HOLDS, NUMBERS, lesson_named, lessons, play_lesson, scenarios_of
 from simulator.lessons.table import LESSONS, ROWS
 
 MOST_ROUNDS, MOST_CLIENT_STEPS = 1700, 30_000
@@ -18,9 +18,15 @@ MOST_ROUNDS, MOST_CLIENT_STEPS = 1700, 30_000
 every_lesson = pytest.mark.parametrize("name", LESSONS)
 
 
+QUICK = ("learning-rate", "three-signs", "perceptron-bound", "rbf", "client-drift", "l1-zeros")
+"""Lessons whose change every run of the tests plays, in about ten seconds; `-m slow` plays the others' too."""
+
+
 def shown_numbers(row: Lesson) -> set[str]:
-    """Return the names of the numbers that a lesson's texts have."""
-    return {field for text in (row.look, row.change, row.theory) for field in fields_of(text)}
+    """Return the names of the numbers that a lesson's texts have of the runs that were played."""
+    return {
+        name for text in (row.look, row.change, row.theory) for name in fields_of(text) if not name.startswith(THEN)
+    }
 
 
 @every_lesson
@@ -37,11 +43,26 @@ def test_lesson_shows_what_it_claims(name: str, tmp_path: Path) -> None:
 
 
 @every_lesson
-def test_change_that_a_lesson_proposes_is_valid_and_named_in_its_text(name: str) -> None:
+def test_change_that_a_lesson_proposes_is_valid_and_written_out_in_its_text(name: str) -> None:
     row = lesson_named(name)
-    before, after = scenarios_of(row), scenarios_of(row, row.trial)
-    assert before != after
-    assert any(change.partition("=")[0].rpartition(":")[2].rpartition(".")[2] in row.change for change in row.trial)
+    assert scenarios_of(row) != scenarios_of(row, row.trial)
+    for change in row.trial:
+        assert f"--set {change} " in row.change or f'--set "{change}" ' in row.change
+    shown = {field.removeprefix(THEN) for field in fields_of(row.change) if field.startswith(THEN)}
+    assert shown, "the text says with numbers what comes out"
+    assert shown <= set(row.then)
+    assert not any(field.startswith(THEN) for text in (row.look, row.theory) for field in fields_of(text))
+    assert row.outcome
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in LESSONS])
+def test_change_that_a_lesson_proposes_gives_what_its_text_says(name: str, tmp_path: Path) -> None:
+    row = lesson_named(name)
+    played = play_lesson(name, out=tmp_path / "lesson", sets=row.trial)
+    outcome = played.claims[len(row.claims) :]
+    assert [claim.words for claim in outcome] == [claim.words for claim in row.outcome]
+    assert [claim.words for claim in outcome if claim.state != HOLDS] == [], dict(played.numbers)
+    assert {key: played.numbers[key] for key in row.then} == pytest.approx(dict(row.then), rel=row.within, abs=1e-14)
 
 
 @every_lesson
@@ -50,7 +71,7 @@ def test_claims_of_a_lesson_are_about_numbers_that_its_texts_show(name: str) -> 
     numbers = dict.fromkeys(shown_numbers(row), 1.5)
     texts = row.texts(numbers)
     assert all("{" not in text for text in texts.values())
-    for claim in row.claims:
+    for claim in (*row.claims, *row.outcome):
         claim.holds(numbers)  # raises KeyError for a number that no text has
 
 

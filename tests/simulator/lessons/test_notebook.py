@@ -28,5 +28,5 @@ def test_notebook_of_lessons_runs(
     assert "['The factors are" not in printed
     assert "Above 2/L it grows." in printed
     assert sorted(path.name for path in (tmp_path / "lessons").iterdir()) == [
-        "client-drift", "learning-rate", "learning-rate-2",
+        "client-drift", "learning-rate", "learning-rate-2", "local-minimum-and-saddle", "local-minimum-and-saddle-2",
     ]  # fmt: skip

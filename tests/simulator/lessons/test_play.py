@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from needs import CHROMIUM
 
 from clients.core.errors import ScenarioError, UserError
 from simulator.cli.main import main
+from simulator.lessons.fitting import SIGN_ARMS, SIGN_KEYS
+from simulator.lessons.lesson import Claim
 from simulator.lessons.play import CHANGED, PlayedLesson, play_lesson, scenarios_of
 from simulator.lessons.table import LESSONS
 from tests.support.chromium import chromium
@@ -88,3 +92,34 @@ def test_page_opens_with_the_text_above_the_runs(changed: PlayedLesson, dark: bo
         labels = page.evaluate("[...document.querySelectorAll('.key button span')].map((one) => one.innerText)")
         assert set(changed.lesson.arms) <= set(labels)
         assert page.evaluate("document.title") == f"{changed.lesson.title} · fedscape"
+
+
+def test_three_signs_are_those_in_the_runs_records(tmp_path: Path) -> None:
+    """The lesson's answers are read back from each outcome.json, and they disagree in two of the arms."""
+    played = play_lesson("three-signs", out=tmp_path / "signs")
+    disagreeing = []
+    for arm, key in SIGN_ARMS.items():
+        path = played.runs[arm].path
+        assert path is not None
+        signs = json.loads((path / "outcome.json").read_text("utf-8"))["signs"]
+        said = [{"yes": 1.0, "no": 0.0}[sign["says"]] for sign in signs]
+        assert said == [played.numbers[f"{name}_{key}"] for name in SIGN_KEYS.values()]
+        assert [sign["name"] for sign in signs] == list(SIGN_KEYS)
+        disagreeing += [arm] if len(set(said)) > 1 else []
+    assert disagreeing == ["constant rate", "low rate"]
+    assert "Where the rate falls too early: yes, yes, yes." in played.texts["What to look at"]
+
+
+def test_suggested_change_is_played_and_what_the_text_says_of_it_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    row = LESSONS[NAME]
+    assert main(["lesson", NAME, "--try"]) == 0
+    words = capsys.readouterr().out
+    assert all(f"+ {claim.words}" in words for claim in row.outcome)
+    assert f"- Above 2/L it grows. ({CHANGED})" in words
+    false = Claim("It flies.", lambda n: False)
+    monkeypatch.setitem(LESSONS, NAME, replace(row, outcome=(*row.outcome, false)))  # type: ignore[arg-type]
+    assert main(["lesson", NAME, "--try"]) == 1
+    assert "- It flies. (does not hold)" in capsys.readouterr().out

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+
+from simulator.scenario.sections import load_scenario, to_toml
 from simulator.studies.arms import PlannedRun
 from simulator.studies.conducting import checked_shard, packing, share_of
+from simulator.studies.folder import StudyFolder
+from simulator.studies.pinning import with_share
 from simulator.studies.plan import StudyPlan
+from simulator.studies.processes.job import _choose
+from simulator.studies.processes.messages import Job
 from simulator.studies.queue import Queue
 from simulator.studies.reading import read_study
 
@@ -112,3 +120,21 @@ def test_arms_of_another_engine_begin_before_those_that_would_wait_for_its_choic
     while (run := queue.take()) is not None:
         order.append((run.arm.scenario.run.rounds, run.arm.scenario.local.local_lr))
     assert order == [(20, 0.1), (10, 0.1), (20, 0.05), (10, 0.05)]
+
+
+@pytest.mark.parametrize("share", [1, 2])
+def test_engine_has_one_thread_or_its_share_whichever_is_faster(share: int, tmp_path: Path) -> None:
+    scenario = load_scenario("digits-label-skew", sets={"engine.kind": "plain", "engine.threads": None, "rounds": 1})
+    folder, before = StudyFolder(tmp_path), torch.get_num_threads()
+    (tmp_path / "plans").mkdir()
+    job = Job("0" * 16, to_toml(scenario), threads=share)
+    choice = _choose(folder, job, "group", with_share(scenario, share), looks=False)
+    timed = {name for name in ("1 thread", "2 threads") if name in choice["reason"]}
+    assert choice["engine"]["threads"] in range(1, share + 1)
+    assert bool(timed) == (share > 1), choice["reason"]
+    assert torch.get_num_threads() == before
+
+
+def test_named_threads_are_kept_whatever_the_share() -> None:
+    named = load_scenario("digits-label-skew", sets={"engine.threads": 3})
+    assert with_share(named, 2).engine.threads == 3

@@ -81,6 +81,22 @@ def test_reptile_learns_a_start_and_joint_training_does_not():
     assert 0.8 < as_it_is[0] / as_it_is[1] < 1.25
 
 
+def test_adaptation_helps_reptiles_start_on_rotated_digits_and_hurts_joint_training():
+    """Both take 1,000 gradient steps; twenty more on a client's own digits overfit where training was joint."""
+    pinned = ["engine.kind=stacked", "engine.tile=20", "engine.threads=1", "engine.workers=1"]
+    one = ["algorithm.kind=fedavg", "algorithm.weighting=uniform", "algorithm.server_lr=1", "local.local_steps=1"]
+    found = []
+    for sets, rounds in (([], 50), (one, 1000)):
+        more = [f"run.rounds={rounds}", f"evaluation.adapt_every={rounds}", f"evaluation.federated_every={rounds}"]
+        scenario = fedscape.load_scenario("digits-rotated-reptile", sets=[*pinned, *sets, *more])
+        found.append(fedscape.simulate(scenario, record=False).rounds)
+    reptile, joint = ({key: found[k][key][-1] for key in list(found[k])} for k in (0, 1))
+    assert reptile["adapted_accuracy"] > reptile["federated_accuracy"] + 0.05
+    assert reptile["adapted_loss"] < 0.9 * min(joint["adapted_loss"], joint["federated_loss"] * 1.2)
+    assert reptile["adapted_accuracy"] > joint["adapted_accuracy"] + 0.03
+    assert joint["adapted_loss"] > joint["federated_loss"] > 0.3
+
+
 def test_adaptation_changes_no_other_number():
     sets = [*PINNED, "run.rounds=3", "data.clients=30", "convergence.plateau.metric=validation_loss"]
     runs = [fedscape.simulate(fedscape.load_scenario("sine-reptile", sets=[*sets, f"evaluation.adapt_every={n}"]),
