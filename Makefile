@@ -74,7 +74,7 @@ pairs: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/pairs.py
 
 # How often `fedscape explain` is right: runs with planted causes and healthy ones, the tables of docs/explaining.md. About an
-# hour on two cores; OPTIONS such as --seeds 2, --only rate_too_low or --keep FOLDER are handed on.
+# hour on two cores; OPTIONS such as --seeds 2, --only rate_too_low, --minutes 20 or --keep FOLDER are handed on.
 causes: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/causes/measure.py $(OPTIONS)
 

@@ -14,8 +14,10 @@ from server.diagnosis.finding import NOTHING, Change, Sign
 
 FALL = 0.05
 """Share of what was gained that the last fifth of the rounds gained."""
-LEFT = 0.04
-"""Share of what was gained that is left to gain at the present slowing down."""
+LEFT = 0.05
+"""Share of what was gained that three times the rounds would gain, at the present slowing down."""
+MORE_THIRDS, SLOWEST = 6, 0.8
+"""Thirds of the run in the rounds that are added to it, and the largest share that a third brings of the one before."""
 FEW, SHORT = 15.0, 0.03
 """Rounds that are few, and the share of the way to the reference that is left after them."""
 JUMP, CLEAR = 0.06, 4.0
@@ -25,25 +27,49 @@ JUMP, CLEAR = 0.06, 4.0
 def too_few_rounds(e: Evidence) -> Sign:
     """The loss still falls at the end, beyond its noise."""
     values = e.loss
-    if len(values) < 4 or e.diverged:
+    if len(values) < 4 or e.ruined:
         return NOTHING
-    fifth = max(1, len(values) // 5)
-    before, after = values[-2 * fifth : -fifth], values[-fifth:]
-    fell = float(np.median(before) - np.median(after))
-    clear = math.inf if direction(values.tolist()) < 0 else fell / max(2.0 * e.noise / math.sqrt(fifth), 1e-12)
-    left = _left(values)
-    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell > 0 else 0.0
+    fell = _fell(values)
     words = (
         f"{label_of(e.loss_name)} fell by {shown(fell)} in the last fifth of the rounds, "
         f"{fell / e.scale:.0%} of all it gained",
-        f"at the pace at which it slows down, {shown(left)} is left",
+        f"at the pace at which it slows down, three times the rounds would gain {shown(_left(values))}",
         *e.short_words,
     )
-    return Sign(max(short, min(max(fell / FALL, left / LEFT) / e.scale, clear)), words)
+    half = len(values) // 2
+    fell_late = float(np.median(values[half:])) < float(np.median(values[:half]))
+    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell_late else 0.0
+    return Sign(max(short, falling(e)) * _open_to_rounds(e), words)
+
+
+def _open_to_rounds(e: Evidence) -> float:
+    """Return the share of the shortfall that the run's model makes up on the pooled sample; 1 where it is unknown."""
+    pooled = e.pooled_shortfall
+    return 1.0 if pooled is None or e.shortfall <= 0 else float(np.clip(1.0 - pooled / e.shortfall, 0.0, 1.0))
+
+
+def falling(e: Evidence) -> float:
+    """Return how clearly the loss still falls at the end of the run, in units of the threshold, >= 0."""
+    values = e.loss
+    if len(values) < 4 or e.diverged:
+        return 0.0
+    fell = _fell(values)
+    error = max(2.0 * e.noise / math.sqrt(max(1, len(values) // 5)), 1e-12)
+    clear = math.inf if direction(values.tolist()) < 0 else fell / error
+    return max(0.0, min(max(fell / FALL, _left(values) / LEFT) / e.scale, clear))
+
+
+def _fell(values: F64) -> float:
+    """Return how far the median of the last fifth of the losses lies below that of the fifth before."""
+    fifth = max(1, len(values) // 5)
+    return float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
 
 
 def _left(values: F64) -> float:
-    """Return how far a loss still falls if each third of its rounds brings the same share of the third before; >= 0."""
+    """Return how far a loss falls with three times the rounds, >= 0.
+
+    Each third of the rounds is taken to bring the same share of what the third before it brought.
+    """
     if len(values) < 6:
         return float(max(values[-2] - values[-1], 0.0))
     third = len(values) // 3
@@ -55,8 +81,8 @@ def _left(values: F64) -> float:
     first, second = ends[0] - ends[1], ends[1] - ends[2]
     if first <= 0 or second <= 0:
         return max(second, 0.0)
-    share = min(second / first, 0.8)
-    return second * share / (1.0 - share)
+    share = min(second / first, SLOWEST)
+    return second * share * (1.0 - share**MORE_THIRDS) / (1.0 - share)
 
 
 def more_rounds(e: Evidence) -> Change:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from server.diagnosis.evidence import Evidence
-from server.diagnosis.finding import Diagnosis, Finding, Sign
+from server.diagnosis.finding import Cause, Diagnosis, Finding, Sign
 from server.diagnosis.table import CAUSES
 
 MOST = 4.0
@@ -23,7 +24,7 @@ def diagnose(e: Evidence) -> Diagnosis:
     with np.errstate(all="ignore"):  # records of diverged runs hold numbers at the end of their range
         signs = {cause.kind: _finite(cause.look(e)) for cause in CAUSES}
     named = [cause for cause in CAUSES if signs[cause.kind].strength >= 1.0]
-    explained = {kind: cause.kind for cause in named for kind in cause.explains}
+    explained = _explained(named, signs)
     weights = {cause.kind: cause.weight for cause in CAUSES}
     findings = [
         Finding(
@@ -41,6 +42,12 @@ def diagnose(e: Evidence) -> Diagnosis:
     findings.sort(key=lambda f: (bool(f.because_of), -min(f.strength, MOST) * weights[f.kind], -f.strength))
     blind = () if e.looks else ("only the record was read: `fedscape explain` also looks at data and gradients",)
     return Diagnosis(tuple(findings), {kind: sign.strength for kind, sign in signs.items()}, blind)
+
+
+def _explained(named: Sequence[Cause], signs: Mapping[str, Sign]) -> dict[str, str]:
+    """Return the kind that explains each explained one. What a run's evidence shows goes before what is usual."""
+    usual = {kind: cause.kind for cause in named for kind in cause.explains if cause.kind not in signs[kind].explains}
+    return usual | {kind: cause.kind for cause in named for kind in signs[cause.kind].explains}
 
 
 def _finite(sign: Sign) -> Sign:

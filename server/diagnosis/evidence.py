@@ -33,7 +33,9 @@ class Evidence:
         outcome: the content of outcome.json; empty before the end.
         looks: what `fedscape explain` looked at; empty where only the record is known. It has `clients` and `sizes`
             of the sampled clients; `features` (deviations `low`, `middle`, `high`, `offset`); `targets`, where
-            `constant_loss` is the loss of the best constant prediction; `reference_loss`; `parameters`; and for `start`
+            `constant_loss` is the loss of the best constant prediction; `reference_loss`; where the run ends above it
+            also `pooled_loss`, which the run's model reaches on the pooled sample, and `wider_loss`, which a wider one
+            does; `parameters`; and for `start`
             and `end` the sampled clients' `losses` and the `trials` with the `change` of the loss, the `gain` over the
             unchanged round (positive where the loss ends lower) and its `error`; for `start` also the `gradients`.
         names: name of a client by its index, where it is known.
@@ -95,14 +97,20 @@ class Evidence:
 
     @cached_property
     def noise(self) -> float:
-        """The standard deviation of the newest losses around a line."""
-        return deviation(self.loss[-16:].tolist()) if len(self.loss) >= 4 else 0.0
+        """The standard deviation of the newest losses around a line; of fewer in a short run, whose curve is bent."""
+        newest = min(16, max(6, len(self.loss) // 3))
+        return deviation(self.loss[-newest:].tolist()) if len(self.loss) >= 4 else 0.0
 
     @cached_property
     def diverged(self) -> bool:
         """Whether the run diverged, or its loss stopped being finite."""
         values = [_value(line, self.loss_name) for line in self.lines]
         return self.outcome.get("outcome") == "diverged" or any(v is not None and not math.isfinite(v) for v in values)
+
+    @cached_property
+    def ruined(self) -> bool:
+        """Whether the run diverged, or ends above its start."""
+        return self.diverged or (len(self.loss) > 0 and self.last > float(self.loss[0]))
 
     @cached_property
     def emd(self) -> float:
@@ -131,6 +139,20 @@ class Evidence:
         if reference is None or not len(losses) or losses[0] <= reference:
             return 0.0
         return float(max(0.0, (np.median(losses[-NEWEST:]) - reference) / (losses[0] - reference)))
+
+    @cached_property
+    def pooled_shortfall(self) -> float | None:
+        """How far the run's model, trained on the pooled sample, is from the best that others reach there.
+
+        As a share of the way from the first validation loss to that best; None where it was not trained.
+        """
+        reference, pooled = self.looks.get("reference_loss"), self.looks.get("pooled_loss")
+        losses = self.series("validation_loss")[1]
+        if reference is None or pooled is None or not len(losses):
+            return None
+        wider = self.looks.get("wider_loss")
+        best = min(reference, wider) if wider is not None else reference
+        return float(max(0.0, (pooled - best) / (losses[0] - best))) if losses[0] > best else None
 
     @property
     def short_words(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,12 +20,14 @@ GAP = 0.03
 """Share of the fall of the loss that lies between the global model and the local ones."""
 SKEW = 0.5
 """Distance of clients' labels from all labels, beyond chance; at most 2."""
-COHORT_GAIN = 0.008
-"""Share of what was gained that four times the cohort gains in one round."""
+LARGER_GAIN, COHORT_GAIN = 0.008, 0.004
+"""Share of what was gained that four times the cohort gains in one round: of unequal clients, and of few ones."""
 FEW = 5.0
 """Clients of a cohort that are few."""
-PARTED, APART, LONE = 1.85, 2.0, 2.0
+PARTED, APART, LONE = 2.3, 2.0, 2.0
 """Ratio of the losses on both sides of the gap, of the medians, and the factor by which a single client must exceed."""
+PARTED_LOCALLY = 1.85
+"""The same ratio of losses during local steps, which bring clients closer together."""
 UNEVEN, RELATED = 3.0, 0.35
 """Dispersion of the clients' numbers of rounds beyond chance, and their correlation with the loss."""
 
@@ -71,7 +74,7 @@ def fewer_steps(e: Evidence) -> Change:
 
 def heterogeneity(e: Evidence) -> Sign:
     """Clients hold different classes, and their models fit their own data better than the mean of them does."""
-    strength = min(e.emd / SKEW, max(gap(e) / GAP, e.gain("end", "larger_cohort") / COHORT_GAIN))
+    strength = min(e.emd / SKEW, max(gap(e) / GAP, e.gain("end", "larger_cohort") / LARGER_GAIN))
     words = (
         f"clients' labels are {e.emd:.2f} further from all labels (L1) than a random deal would put them",
         f"the averaged model's training loss is {shown(gap(e) * e.scale)} above the loss in local training",
@@ -97,7 +100,9 @@ def cohort_too_small(e: Evidence) -> Sign:
         f"{cohort:.0f} clients take part in a round",
         f"a round with four times as many ends {shown(gain * e.scale)} lower",
     )
-    return Sign(strength, words)
+    # the mean of more clients varies less, as smaller steps do
+    explains = ("rate_too_high", "noise_floor") if gain >= max(e.gain("end", "half_rate"), 0.0) else ()
+    return Sign(strength, words, explains=explains)
 
 
 def larger_cohort(e: Evidence) -> Change:
@@ -127,12 +132,28 @@ def group_norm(e: Evidence) -> Change:
 
 
 def bad_clients(e: Evidence) -> Sign:
-    """A minority of the clients keeps a much larger local training loss than all others, with a gap between.
+    """A minority of the clients has a much larger training loss than all others, with a gap between.
 
-    Clients with unusual but clean data fit them in their local steps, and their losses go over into those of the
-    others; clients with wrong labels or readings stay apart.
+    The last model's losses are taken where they were looked at, and losses during local steps otherwise. Losses of
+    clients with unusual but clean data go over into those of the others; clients with wrong labels or readings stay
+    apart.
     """
+    if e.ruined:
+        return NOTHING
     clients, losses = _local_losses(e)
+    locally = _parted(e, clients, losses, PARTED_LOCALLY, "keep a training loss in local steps of")
+    end = e.looks.get("end")
+    if end is None:
+        return locally
+    sample, seen = np.asarray(e.looks["clients"], np.int64), np.asarray(end["losses"], np.float64)
+    found = _parted(e, sample, seen, PARTED, "have a training loss at the last model of")
+    # the record has all clients that took part, the looks a sample of them
+    everyone = locally.clients if locally.strength >= 1 and len(locally.clients) > len(found.clients) else found.clients
+    return replace(found, clients=everyone)
+
+
+def _parted(e: Evidence, clients: I64, losses: F64, apart: float, words: str) -> Sign:
+    """Return how clearly the clients with the largest losses stand apart from the others, in units of `apart`."""
     if len(losses) < 6 or not np.isfinite(losses).all() or losses.min() <= 0:
         return NOTHING
     order = np.argsort(-losses, kind="stable")
@@ -143,13 +164,13 @@ def bad_clients(e: Evidence) -> Sign:
     last = int(np.argmax(ratios))
     bad, rest = falling[: last + 1], falling[last + 1 :]
     away = float(np.median(bad) / np.median(rest))
-    words = (
-        f"{len(bad)} of {len(losses)} clients keep a local training loss of {shown(float(np.median(bad)))} (median), "
+    clause = (
+        f"{len(bad)} of {len(losses)} clients {words} {shown(float(np.median(bad)))} (median), "
         f"the others {shown(float(np.median(rest)))}, and none lies between {shown(float(rest[0]))} and "
-        f"{shown(float(bad[-1]))}",
+        f"{shown(float(bad[-1]))}"
     )
     names = tuple(e.name(int(k)) for k in clients[order[: last + 1]])
-    return Sign(min(float(ratios[last]) / PARTED, away / APART), words, names)
+    return Sign(min(float(ratios[last]) / apart, away / APART), (clause,), names)
 
 
 def _local_losses(e: Evidence) -> tuple[I64, F64]:
@@ -187,7 +208,8 @@ def biased_participation(e: Evidence) -> Sign:
         f"and {never:.0%} never did",
         f"the rarer a client took part, the larger its loss (rank correlation {related:.2f})",
     )
-    return Sign(min(uneven / UNEVEN, related / RELATED), words)
+    # where some clients are hardly heard, the loss of all can rise, and every step towards the others looks like noise
+    return Sign(min(uneven / UNEVEN, related / RELATED), words, explains=("rate_too_high", "noise_floor"))
 
 
 def _rank_correlation(x: F64, y: F64) -> float:

@@ -17,12 +17,14 @@ class Sign:
         strength: the cause's statistic, in units of the threshold above which it is named; below 1 it is not.
         evidence: clauses for people, with numbers.
         clients: names of the clients that are the cause, where some are.
+        explains: kinds that this evidence explains beside those of `Cause.explains`, and that do not explain it.
         round_index: the round in which it shows, where it shows in one.
     """
 
     strength: float
     evidence: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
+    explains: tuple[str, ...] = ()
     round_index: int | None = None
 
 

@@ -8,17 +8,16 @@ import numpy as np
 
 from server.convergence.facts import shown
 from server.diagnosis.evidence import Evidence
-from server.diagnosis.federation import gap
 from server.diagnosis.finding import NOTHING, Change, Sign
 
-SPREAD, OFFSET = 5.0, 8.0
+SPREAD, OFFSET = 4.0, 8.0
 """Times that the largest features' deviation exceeds the median, and that means exceed deviations."""
 RATIO, MISSED = 8.0, 0.1
 """Times that the most common class exceeds the rarest, and by how much its recall exceeds that of rare ones."""
-RISE = 0.05
+RISE = 0.035
 """Share of what was gained that validation loss rose again."""
 SHORT = 0.055
-"""Share of the way from the first loss to the reference's that a model too small leaves."""
+"""Share of the way from the first loss to the reference's that a model too small leaves, trained on a pooled sample."""
 TAILS = 1.8
 """Root mean squared over mean absolute error; 1.25 for normal errors."""
 
@@ -86,33 +85,23 @@ def reweigh(e: Evidence) -> Change:
     )
 
 
-def settled(e: Evidence) -> float:
-    """Return 1 for a curve whose last fifth no longer falls, down to 0 for one that still does."""
-    values = e.loss
-    if len(values) < 10:
-        return 0.0
-    fifth = max(2, len(values) // 5)
-    fell = float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
-    return float(np.clip(1.25 - fell / e.scale / 0.04, 0.0, 1.0))
-
-
 def model_too_small(e: Evidence) -> Sign:
-    """The run has settled, training and validation loss agree, and a reference does better on the same examples."""
-    validation, training = e.series("validation_loss")[1], e.objective("end")
-    if not len(validation) or not math.isfinite(training) or e.diverged:
+    """On the pooled sample, with a good optimiser, the run's model still falls short of the reference."""
+    validation, training, short = e.series("validation_loss")[1], e.objective("end"), e.pooled_shortfall
+    if not len(validation) or not math.isfinite(training) or short is None or e.diverged:
         return NOTHING
-    generalisation = (float(np.median(validation[-5:])) - training) / e.scale
-    fits_no_better = 1.0 - max(0.0, generalisation) / 0.25
-    restless = max(e.gain("end", "half_rate"), e.gain("end", "full_batch"), e.gain("end", "larger_cohort"))
-    strength = e.shortfall / SHORT * max(0.0, fits_no_better) * max(0.2, settled(e)) * max(0.0, 1.0 - gap(e) / 0.15)
-    strength *= max(0.0, 1.0 - restless / 0.2)
-    reference = e.looks.get("reference_loss") or math.nan
+    last = float(np.median(validation[-5:]))
+    fits_no_better = 1.0 - max(0.0, (last - training) / e.scale) / 0.25
+    wider = e.looks.get("wider_loss")
+    others = f"trees and linear models {shown(e.looks['reference_loss'])}"
+    if wider is not None:
+        others += f", one four times as wide {shown(wider)}"
     words = (
-        f"training loss {shown(training)} and validation loss {shown(float(np.median(validation[-5:])))} agree",
-        f"trees and linear models, trained on a pooled sample, reach a validation loss of {shown(reference)}",
+        f"training loss {shown(training)} and validation loss {shown(last)} agree",
+        f"trained on a pooled sample, the model reaches a validation loss of {shown(e.looks['pooled_loss'])}, {others}",
         f"the model has {e.looks.get('parameters', 0):,} parameters",
     )
-    return Sign(strength, words)
+    return Sign(short / SHORT * max(0.0, fits_no_better), words)
 
 
 def larger_model(e: Evidence) -> Change:
@@ -134,7 +123,8 @@ def overfitting(e: Evidence) -> Sign:
     if len(values) < 10 or e.diverged:
         return NOTHING
     at = int(np.argmin(values))
-    rise = float(np.median(values[-5:]) - values[at])
+    best = float(np.median(values[max(0, at - 2) : at + 3]))  # the least of noisy values lies below their course
+    rise = float(np.median(values[-5:])) - best
     before, after = _training(e, 0, rounds[at]), _training(e, rounds[at], math.inf)
     training = e.objective("end")
     apart = float(values[-5:].mean() - training) / e.scale if math.isfinite(training) else 0.1

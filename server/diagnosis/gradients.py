@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from server.convergence.facts import shown
+from server.diagnosis.course import too_few_rounds
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
-NOISE_GAIN = 0.003
+NOISE_GAIN = 0.006
 """Share of what was gained that full batches gain in one round at the end."""
-MOSTLY = 0.6
+ADDED_GAIN = 0.0005
+"""The same where the scenario adds noise to gradients."""
+MOSTLY = 0.7
 """Share of the gain of half the rate that full batches must have."""
 RATIO = 8.0
 """Times that the last layer's relative gradient exceeds the first's."""
 LEARNT = 0.4
-"""Share of the first loss that a run with vanishing gradients gains at most."""
+"""Share of the best constant prediction's loss that a run with vanishing gradients gains at most."""
+STEEP = 1.5
+"""Times the norm of the weights that the gradient has at the start."""
 SPIKE = 30.0
 """Times the median of the early rounds' largest gradient norm."""
 
 
 def noise_floor(e: Evidence) -> Sign:
-    """Steps without noise gain in one round, about as much as smaller ones do."""
-    gain, half = e.gain("end", "full_batch"), e.gain("end", "half_rate")
-    strength = min(gain / NOISE_GAIN, gain / max(MOSTLY * half, 1e-12))
-    words = (f"one more round of full batches ends {shown(gain * e.scale)} lower than one of mini-batches",)
-    return Sign(min(strength, 10.0), words)
+    """Steps without noise gain in one round, about as much as smaller ones do.
+
+    Noise that the scenario adds is known, so a smaller gain is enough; and where steps without it gain more than
+    smaller steps do, it explains that smaller steps gain. Without it, a run that still falls has not reached a floor.
+    """
+    added = float(e.get("local.gradient_noise") or 0.0) > 0
+    gain, half = e.gain("end", "noiseless" if added else "full_batch"), e.gain("end", "half_rate")
+    strength = min(gain / (ADDED_GAIN if added else NOISE_GAIN), gain / max(MOSTLY * half, 1e-12))
+    words: tuple[str, ...] = (
+        f"one more round of full batches ends {shown(gain * e.scale)} lower than one of mini-batches",
+    )
+    if added:
+        words = (
+            f"the scenario adds noise of deviation {e.get('local.gradient_noise'):g} to gradients",
+            f"one more round without it ends {shown(gain * e.scale)} lower",
+        )
+    else:
+        strength /= max(1.0, too_few_rounds(e).strength) ** 2
+    explains = ("rate_too_high", "too_few_rounds", "model_too_small") if added and gain >= half else ()
+    return Sign(min(strength, 10.0), words, explains=explains)
 
 
 def less_noise(e: Evidence) -> Change:
@@ -53,12 +74,15 @@ def vanishing(e: Evidence) -> Sign:
     if len(sizes) < 3 or not len(e.loss):
         return NOTHING
     ratio = max(sizes[-2:]) / max(min(sizes[: len(sizes) // 2 + 1]), 1e-30)
-    learnt = e.gained / max(abs(float(e.loss[0])), 1e-12)
+    constant = (e.looks.get("targets") or {}).get("constant_loss") or abs(float(e.loss[0]))
+    learnt = 1.0 - float(e.loss.min()) / max(constant, 1e-12)
     strength = min(math.log(max(ratio, 1.0)) / math.log(RATIO), LEARNT / max(learnt, 1e-3))
     words = (
         f"at the start the gradient relative to the weights is {ratio:.2g} times smaller in the first layers than "
         "in the last",
-        f"the loss fell by {learnt:.0%} of its first value",
+        f"the loss is {learnt:.0%} below that of the best constant prediction"
+        if learnt > 0
+        else "the run does not reach the loss of the best constant prediction",
     )
     return Sign(min(strength, 10.0), words)
 
@@ -71,7 +95,11 @@ def better_signal(e: Evidence) -> Change:
 
 
 def exploding(e: Evidence) -> Sign:
-    """A local gradient is far larger than in the early rounds, or than the weights at the start."""
+    """A local gradient is far larger than in the early rounds, or than the weights at the start.
+
+    Gradients that are large before the first step are no consequence of the steps, so they explain steps that are too
+    large; gradients that grew in the run may be one.
+    """
     norms = e.series("largest_gradient_norm")[1]
     start = e.looks.get("start", {}).get("gradients")
     found = NOTHING
@@ -85,10 +113,10 @@ def exploding(e: Evidence) -> Sign:
     total = math.sqrt(sum(v**2 for v in start["weights"].values())) if start is not None else 0.0
     if start is not None and total > 0:  # weights of 0, as of a linear model, are no scale
         steep = start["mean_norm"] / total
-        if steep / 3.0 > found.strength:
+        if steep > STEEP:
             words = f"at the start the gradient is {steep:.1f} times as large as the weights"
-            found = Sign(steep / 3.0, (words,))
-    return Sign(min(found.strength, 10.0), found.evidence)
+            found = Sign(max(steep / STEEP, found.strength), (words, *found.evidence), explains=("rate_too_high",))
+    return replace(found, strength=min(found.strength, 10.0))
 
 
 def clip(e: Evidence) -> Change:

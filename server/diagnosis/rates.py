@@ -16,8 +16,10 @@ FIRST_RISE = 0.05
 """Share of the first loss by which an eighth of the rate must be better in the first round."""
 END_GAIN = 0.02
 """Share of what was gained by which half the rate must be better in one round at the end."""
-LINEAR = 1.8
+LINEAR = 2.1
 """Times the first round's fall that eight times the rate must gain: a linear response would give 7."""
+FREED = 1.8
+"""Times the first round's fall that a round without clipping must gain."""
 STILL = 0.05
 """Share of what was gained that as many rounds again would gain with the doubled (undecayed, unclipped) steps."""
 RISEN = 0.5
@@ -165,7 +167,7 @@ def clipping_dominates(e: Evidence) -> Sign:
         f"at the end a round without clipping gains {shown(e.gain('end', 'unclipped') * e.scale)} more",
         *e.short_words,
     )
-    return Sign(min(max(ahead / STILL, min(first / LINEAR, e.shortfall / SHORT)), share / CLIPPED), words)
+    return Sign(min(max(ahead / STILL, min(first / FREED, e.shortfall / SHORT)), share / CLIPPED), words)
 
 
 def no_clipping(e: Evidence) -> Change:

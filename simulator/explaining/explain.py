@@ -24,6 +24,7 @@ from server.record.records import RunFolder
 from simulator.engines.devices import device_restored
 from simulator.engines.plan import EnginePlan
 from simulator.explaining.looks import look
+from simulator.explaining.pooled import wider_model
 from simulator.explaining.reading import evidence_of
 from simulator.explaining.trials import State
 from simulator.runs.arguments.checks import check_parts, check_run_path
@@ -78,9 +79,9 @@ def explain(
 ) -> Explanation:
     """Explain a recorded run: rank the causes that kept it from converging, each with its evidence and one change.
 
-    Beside the record it looks at the data of up to 50 clients, at the gradients of the first and the last model, and
-    plays about ten trials of one round. Nothing of the run changes. The result is kept in explanation.json, which the
-    report shows.
+    Beside the record it looks at the data of up to 50 clients, at the gradients of the first model, and plays about ten
+    trials of one round. Where the run falls short of other models, it trains the run's own on the pooled data of these
+    clients. Nothing of the run changes. The result is kept in explanation.json, which the report shows.
 
     Args:
         run: the folder of the run, which may be unfinished.
@@ -137,6 +138,7 @@ def _looks(folder: RunFolder, given: Overrides, started: Mapping[str, Any]) -> t
             session.evaluator,
             _states(session, folder),
             cohort=scenario.algorithm.cohort or session.population.num_clients,
+            wider=wider_model(None if given.model is not None else scenario.model, session.task),
         )
         return seen, time.perf_counter() - begun
 

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.core.examples import CohortData
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
+from simulator.explaining.pooled import module_at, pooled_loss
 from simulator.explaining.reference import reference_loss
 from simulator.explaining.trials import State, Trials, as_table
 
+SHORT = 0.03
+"""Share of the way from the first validation loss to the reference's beyond which models are trained on the sample."""
+CLEARLY = 0.1
+"""The same share by which a model that does better than the reference is clearly not too small."""
 _CONSTANT = 1e-9
 """A feature whose deviation is below this share of the largest is constant."""
 
 
 def look(
-    task: LearningTask, engine: Engine, evaluator: Evaluator, states: Sequence[State], *, cohort: int, repeats: int = 1
+    task: LearningTask,
+    engine: Engine,
+    evaluator: Evaluator,
+    states: Sequence[State],
+    *,
+    cohort: int,
+    repeats: int = 1,
+    wider: Callable[[], nn.Module] | None = None,
 ) -> dict[str, Any]:
     """Look at the data of a sample of clients, at the model in each state, and play the trials from it.
 
@@ -33,6 +45,7 @@ def look(
         states: the run's first and last state, of which some may not be finite.
         cohort: clients in a round.
         repeats: cohorts of each trial.
+        wider: builds the run's model with more width; None where there is none.
 
     Returns:
         JSON values; `server.diagnosis.evidence.Evidence.looks` says which.
@@ -40,15 +53,16 @@ def look(
     trials = Trials(task, engine, evaluator, cohort)
     population = task.population.during(states[-1].round_index)
     data = population.cohort(trials.sample)
+    rows = _rows(data)
+    features, targets = data.features[rows], data.targets[rows]
+    reference = reference_loss(population, features, targets, seed=task.seed)
     table: dict[str, Any] = {
         "clients": trials.sample.tolist(),
         "sizes": data.sizes.tolist(),
-        "features": _features(data),
-        "targets": _targets(data, task),
+        "features": _features(features),
+        "targets": _targets(targets, task),
         "parameters": int(task.parameters.size),
-        "reference_loss": reference_loss(
-            population, data.features[_rows(data)], data.targets[_rows(data)], seed=task.seed
-        ),
+        "reference_loss": reference,
     }
     for state in states:
         if not bool(torch.isfinite(state.params).all()):
@@ -61,19 +75,36 @@ def look(
         }
         if state.place == "start":
             table["start"]["gradients"] = _gradients(task, engine, trials, state)
+    last = states[-1]
+    if "end" in table and reference is not None and _shortfall(evaluator, states, reference) > SHORT:
+        own = module_at(task, last.params, last.buffers)
+        table["pooled_loss"] = reached = pooled_loss(task, own, features, targets, last.round_index)
+        first = _validation_loss(evaluator, states[0], last.round_index)
+        if wider is not None and reached is not None and reached > reference - CLEARLY * (first - reference):
+            table["wider_loss"] = pooled_loss(task, wider(), features, targets, last.round_index)
     return table
+
+
+def _shortfall(evaluator: Evaluator, states: Sequence[State], reference: float) -> float:
+    """Return the share of the way from the first validation loss to the reference's that is left."""
+    first, end = (_validation_loss(evaluator, state, states[-1].round_index) for state in (states[0], states[-1]))
+    return (end - reference) / (first - reference) if first > reference else 0.0
+
+
+def _validation_loss(evaluator: Evaluator, state: State, round_index: int) -> float:
+    evaluator.load(state.params, state.buffers)
+    return evaluator.on_central("validation", round_index).loss
 
 
 def _rows(data: CohortData) -> Tensor:
     return torch.from_numpy(np.unique(data.rows))
 
 
-def _features(data: CohortData) -> dict[str, float] | None:
+def _features(x: Tensor) -> dict[str, float] | None:
     """Return how unequal the scales of features are; None where features are ids of tokens.
 
     The last axis of windows and of images of one channel is not a feature: steps of a window share a channel's scale.
     """
-    x = data.features[_rows(data)]
     if not x.dtype.is_floating_point or not len(x):
         return None
     columns = x.double().reshape(-1, x.shape[-1]) if x.dim() == 3 else x.double().flatten(1)
@@ -91,9 +122,9 @@ def _features(data: CohortData) -> dict[str, float] | None:
     }
 
 
-def _targets(data: CohortData, task: LearningTask) -> dict[str, Any]:
+def _targets(y: Tensor, task: LearningTask) -> dict[str, Any]:
     """Return facts on targets: the loss of the best constant prediction, class counts, or tails."""
-    y, kind = data.targets[_rows(data)], task.population.task
+    kind = task.population.task
     if kind == "classification":
         counts = np.bincount(y.numpy().ravel(), minlength=task.population.outputs)
         shares = counts[counts > 0] / counts.sum()

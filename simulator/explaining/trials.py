@@ -72,12 +72,12 @@ def _rate(factor: float) -> Callable[[LocalOptions, int, int], LocalOptions]:
     return lambda local, round_index, steps: replace(local, local_lr=local.local_lr * factor)
 
 
-def _quarter(local: LocalOptions, round_index: int, steps: int) -> LocalOptions:
-    return replace(local, local_epochs=None, local_steps=max(1, steps // 4))
-
-
 def _full_batch(local: LocalOptions, round_index: int, steps: int) -> LocalOptions:
-    return replace(local, batch_size="full", gradient_noise=0.0, local_epochs=None, local_steps=max(1, steps))
+    return replace(local, batch_size="full", local_epochs=None, local_steps=max(1, steps))
+
+
+def _noiseless(local: LocalOptions, round_index: int, steps: int) -> LocalOptions:
+    return replace(local, gradient_noise=0.0)
 
 
 def _unclipped(local: LocalOptions, round_index: int, steps: int) -> LocalOptions:
@@ -94,8 +94,8 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation("half_rate", ("end",), _rate(0.5)),
     Variation("fourfold_rate", ("end",), _rate(4.0)),
     Variation("eightfold_rate", ("start",), _rate(8.0)),
-    Variation("quarter_work", ("end",), _quarter),
-    Variation("full_batch", ("end",), _full_batch, applies=lambda o: o.batch_size != "full" or o.gradient_noise > 0),
+    Variation("full_batch", ("end",), _full_batch, applies=lambda o: o.batch_size != "full"),
+    Variation("noiseless", ("end",), _noiseless, applies=lambda o: o.gradient_noise > 0),
     Variation("larger_cohort", ("end",), cohort=4),
     Variation(
         "unclipped", ("start", "end"), _unclipped, applies=lambda o: o.clip_norm is not None or o.clip_value is not None

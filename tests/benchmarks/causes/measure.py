@@ -1,18 +1,21 @@
 """How often the diagnosis is right: runs with planted causes, and healthy ones.
 
     make causes
-    python tests/benchmarks/causes/measure.py [--seeds N] [--only CAUSE ...] [--keep FOLDER]
+    python tests/benchmarks/causes/measure.py [--seeds N] [--only CAUSE ...] [--keep FOLDER] [--minutes M]
 
-Thresholds were set on runs of the first two seeds. The tables of docs/explaining.md, written between their marks, are
-those of the others. With --keep, played runs are kept and not played again.
+Thresholds were set on runs of seeds 0 to 4. The tables of docs/explaining.md, written between their marks, are those of
+seeds 5 to 9. With --keep, played runs are kept and not played again. With --minutes, no run is begun after that time;
+the planted runs that were played are then a random sample of all, and the text says how many there are.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import pickle
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,8 +38,11 @@ from server.diagnosis.evidence import Evidence  # noqa: E402
 
 DOCS = ROOT / "docs" / "explaining.md"
 BEGIN, END = "<!-- causes: written by make causes -->", "<!-- end of causes -->"
-CALIBRATION = 2
+CALIBRATION = 5
 """Seeds below it were looked at when thresholds were set."""
+MAKERS = ("tests/benchmarks/causes/plants.py", "tests/benchmarks/causes/playing.py",
+          *(f"simulator/explaining/{name}.py" for name in ("looks", "pooled", "reference", "trials")))  # fmt: skip
+"""The files of which kept evidence is a result; with others it is made again."""
 HARM = 0.02
 """Share of the healthy run's gain by which a planted run must be worse: a cause that costs nothing is none."""
 
@@ -63,10 +69,14 @@ class Result:
     found: tuple[str, ...]
     harmed: bool
     share: float
+    seconds: float
 
 
 def cases(causes: Iterable[str], seeds: Iterable[int]) -> list[Case]:
-    """Return the healthy runs of all bases and seeds, and the planted ones."""
+    """Return the healthy runs of all bases and seeds, and the planted ones in a fixed random order.
+
+    Where time ends before the plays do, the planted runs that were played are then a random sample of all.
+    """
     seeds = list(seeds)
     plain = [Case("healthy", base, 0, seed) for base in BASES for seed in seeds]
     planted = [
@@ -76,15 +86,18 @@ def cases(causes: Iterable[str], seeds: Iterable[int]) -> list[Case]:
         for level in range(len(SEVERITIES))
         for seed in seeds
     ]
-    return plain + planted
+    return plain + sorted(planted, key=lambda case: hashlib.blake2b(case.name.encode()).digest())
 
 
-def _play(job: tuple[Case, Path | None]) -> tuple[Case, Played]:
-    case, keep = job
-    code = hashlib.blake2b(b"".join((HERE / name).read_bytes() for name in ("plants.py", "playing.py")), digest_size=6)
+def _play(job: tuple[Case, Path | None, float]) -> tuple[Case, Played | None]:
+    """Return the evidence of a run; None where it is not kept and time is over."""
+    case, keep, end = job
+    code = hashlib.blake2b(b"".join((ROOT / name).read_bytes() for name in MAKERS), digest_size=6)
     place = keep / f"{case.name}-{code.hexdigest()}.pickle" if keep is not None else None
     if place is not None and place.exists():
         return case, pickle.loads(place.read_bytes())
+    if time.time() >= end:
+        return case, None
     played = play(plan_of(case.cause, case.base, case.level, case.seed), case.seed)
     if place is not None:
         place.write_bytes(pickle.dumps(played))
@@ -105,7 +118,8 @@ def results(played: Mapping[Case, Played]) -> list[Result]:
         twin = played[Case("healthy", case.base, 0, case.seed)]
         kinds = tuple(finding.kind for finding in diagnose(one.evidence).findings)
         is_harmed = case.cause == "healthy" or harmed(one.evidence, twin.evidence)
-        found.append(Result(case, kinds, is_harmed, one.look_seconds / max(one.run_seconds, 1e-9)))
+        share = one.look_seconds / max(one.run_seconds, 1e-9)
+        found.append(Result(case, kinds, is_harmed, share, one.run_seconds))
     return found
 
 
@@ -148,19 +162,37 @@ def _share(values: Iterable[bool]) -> str:
     return f"{np.mean(known):.0%}" if known else "–"
 
 
-def words(found: Sequence[Result]) -> str:
-    """Return the tables of the docs."""
+def _interval(right: int, of: int) -> str:
+    """Return Wilson's 95% interval of a share, as words."""
+    z = 1.96
+    if not of:
+        return "–"
+    middle, width = (
+        (right + z * z / 2) / (of + z * z),
+        z * math.sqrt(right * (of - right) / of + z * z / 4) / (of + z * z),
+    )
+    return f"{right / of:.0%} (95% interval {max(0.0, middle - width):.0%} to {min(1.0, middle + width):.0%})"
+
+
+def words(found: Sequence[Result], planned: int) -> str:
+    """Return the tables of the docs; `planned` are the runs that all cases have."""
     healthy = [r for r in found if r.case.cause == "healthy"]
+    harmful = [r for r in found if r.case.cause != "healthy" and r.harmed]
     alarms = [r for r in healthy if _false(r)]
     kinds = Counter(kind for r in alarms for kind in _false(r))
     head = ["planted cause", "runs", "harmed", "first", *SEVERITIES, "first three", "precision"]
     which = ", ".join(f"{kind} {times}" for kind, times in kinds.most_common()) or "none"
     cost = np.median([r.share for r in healthy])
+    low, high = (np.quantile([r.seconds for r in healthy], q) for q in (0.0, 1.0))
+    sample = "" if len(found) == planned else ": a random sample of the planted runs, in an order fixed in advance"
     return "\n\n".join([
         table(head, scores(found)),
-        f"False alarms: {len(alarms)} of {len(healthy)} healthy runs "
-        f"({len(alarms) / max(1, len(healthy)):.0%}): {which}.",
-        f"Looking took {cost:.0%} of the time of a run (median of the healthy ones, which last 0.2 to 2 seconds).",
+        f"{len(found)} of {planned} runs were played, {len(healthy)} healthy ones among them{sample}.",
+        f"Planted cause among the first three: {_interval(sum(_right(r, 3) for r in harmful), len(harmful))} of "
+        f"{len(harmful)} harmed runs.",
+        f"False alarms: {len(alarms)} of {len(healthy)} healthy runs, {_interval(len(alarms), len(healthy))}: {which}.",
+        f"Looking took {cost:.0%} of the processor time of a run (median of the healthy ones, which last {low:.1f} to "
+        f"{high:.1f} seconds).",
     ])  # fmt: skip
 
 
@@ -168,8 +200,10 @@ def main() -> None:
     """Play, diagnose, print, and write the docs' tables where everything was played."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this time")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument(
         "--misses", action="store_true", help="print the runs of the thresholds' seeds that were missed"
@@ -177,13 +211,17 @@ def main() -> None:
     given = parser.parse_args()
     if given.keep is not None:
         given.keep.mkdir(parents=True, exist_ok=True)
-    jobs = [(case, given.keep) for case in cases(given.only or PLANTS, range(given.seeds))]
+    planned, end = cases(given.only or PLANTS, range(given.first, given.seeds)), time.time() + 60 * given.minutes
+    jobs = [(case, given.keep, end) for case in planned]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
-        found = results(dict(pool.map(_play, jobs, chunksize=4)))
-    known = [r for r in found if r.case.seed < CALIBRATION]
-    reported = [r for r in found if r.case.seed >= CALIBRATION]
-    for name, some in (("seeds of the thresholds", known), ("seeds that are reported", reported)):
-        print(f"\n{name}\n\n{words(some)}" if some else f"\n{name}: none")
+        made = {case: one for case, one in pool.map(_play, jobs, chunksize=4) if one is not None}
+    played = {case: one for case, one in made.items() if Case("healthy", case.base, 0, case.seed) in made}
+    found = results(played)
+    known, reported = ([r for r in found if (r.case.seed < CALIBRATION) == old] for old in (True, False))
+    halves = (("seeds of the thresholds", known, True), ("seeds that are reported", reported, False))
+    for name, some, old in halves:
+        number = sum((case.seed < CALIBRATION) == old for case in planned)
+        print(f"\n{name}\n\n{words(some, number)}" if some else f"\n{name}: none")
     if given.misses:
         for r in found:
             missed = _false(r) if r.case.cause == "healthy" else r.harmed and not _right(r, 3)
@@ -193,7 +231,8 @@ def main() -> None:
         text = DOCS.read_text()
         before, _, rest = text.partition(BEGIN)
         after = rest.partition(END)[2]
-        DOCS.write_text(f"{before}{BEGIN}\n\n{words(reported)}\n\n{END}{after}")
+        number = sum(case.seed >= CALIBRATION for case in planned)
+        DOCS.write_text(f"{before}{BEGIN}\n\n{words(reported, number)}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

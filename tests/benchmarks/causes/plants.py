@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def rounds(self) -> int:
-        return int(self.table["run"]["rounds"])
+        return int(self.sets.get("run.rounds", self.table["run"]["rounds"]))
 
 
 def _pooled(clients: int, model: dict[str, Any], rate: float, rounds: int) -> dict[str, Any]:
@@ -105,7 +105,11 @@ def healthy(base: str, seed: int) -> Plan:
         return Plan(_pooled(30, {"kind": "mlp", "hidden": [64]}, 0.1, 80), arrays=_digits())
     if base == "curve":
         return Plan(_pooled(40, {"kind": "mlp", "hidden": [32]}, 0.02, 60), arrays=_curve(seed))
-    sets = {"activity": {"local.local_lr": 0.05}, "congestion": {}, "traffic": {}}[base]
+    sets: dict[str, Any] = {
+        "activity": {"data.windows": 60, "data.style": 0.5, "run.rounds": 120},
+        "congestion": {"run.rounds": 40},
+        "traffic": {},
+    }[base]
     return Plan(tomllib.loads(_city(base)), sets=dict(sets))
 
 
@@ -203,6 +207,11 @@ def _vanishing(plan: Plan, base: str, level: int, seed: int) -> None:
     plan.sets |= {"model.hidden": [32] * depth, "model.activation": "sigmoid", "model.initialisation": "xavier"}
 
 
+def _exploding(plan: Plan, base: str, level: int, seed: int) -> None:
+    """Each layer multiplies what passes through it, and its gradient, by the scale."""
+    plan.sets |= {"model.hidden": [64] * 4, "model.initial_scale": (1.5, 2.0, 3.0)[level]}
+
+
 def _scaled(plan: Plan, base: str, level: int, seed: int) -> None:
     assert plan.arrays is not None
     x, y = plan.arrays
@@ -277,6 +286,7 @@ PLANTS: dict[str, tuple[tuple[str, ...], Change]] = {
     "biased_participation": (("blobs", "digits"), _participation),
     "noise_floor": (BASES, _noise),
     "vanishing": (("digits", "curve"), _vanishing),
+    "exploding": (("digits", "curve", "congestion"), _exploding),
     "badly_scaled": (POOLED, _scaled),
     "class_imbalance": (("blobs", "digits"), _imbalance),
     "model_too_small": (("digits", "curve", "activity"), _small),

@@ -14,6 +14,7 @@ from plants import FIXED, Plan
 import fedscape as fs
 from server.diagnosis.evidence import Evidence
 from simulator.explaining.looks import look
+from simulator.explaining.pooled import wider_model
 from simulator.explaining.trials import State
 
 COLUMNS = ("client", "round", "gradient_norm", "train_loss", "cosine", "update_norm")
@@ -42,7 +43,7 @@ class _Watch:
 
 @dataclass
 class Played:
-    """The evidence of a run, the seconds that its rounds took, and those of the looks."""
+    """The evidence of a run, the processor seconds of the run, and those of the looks."""
 
     evidence: Evidence
     run_seconds: float
@@ -58,17 +59,18 @@ def play(plan: Plan, seed: int) -> Played:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scenario = fs.load_scenario(table, sets=FIXED | plan.sets)
-        begun = time.perf_counter()
+        begun = time.process_time()
         run = fs.simulate(scenario, data=data, seed=seed, record=False, observers=[watch], strategy=plan.strategy)
-        played = time.perf_counter()
+        played = time.process_time()
         session = run.session
         states = [
             State("start", 0, session.start.params, session.start.buffers),
             State("end", run.verdict.round_index, run.params, run.buffers),
         ]
         cohort = scenario.algorithm.cohort or session.population.num_clients
-        looks = look(session.task, session.engine, session.evaluator, states, cohort=cohort)
-    looked = time.perf_counter()
+        wider = wider_model(scenario.model, session.task)
+        looks = look(session.task, session.engine, session.evaluator, states, cohort=cohort, wider=wider)
+    looked = time.process_time()
     counts = session.population.clients.label_counts
     evidence = Evidence(
         scenario=tomllib.loads(fs.to_toml(scenario)),

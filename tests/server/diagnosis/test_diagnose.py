@@ -44,10 +44,7 @@ def looks_of(loss: float = 0.2, first: float = 2.0, **changes: Any) -> dict[str,
     weights = {"0.weight": 4.0, "2.weight": 3.0, "4.weight": 3.0}
     gradients = {"mean_norm": 1.0, "weights": weights}
     start = {"own": trial(0.0, -0.5), "eighth_rate": trial(-0.4, -0.1), "eightfold_rate": trial(0.2, -0.7)}
-    end = {
-        name: trial(0.0)
-        for name in ("own", "half_rate", "fourfold_rate", "quarter_work", "full_batch", "larger_cohort")
-    }
+    end = {name: trial(0.0) for name in ("own", "half_rate", "fourfold_rate", "full_batch", "larger_cohort")}
     table = {
         "clients": list(range(10)),
         "sizes": [50] * 10,
@@ -137,7 +134,7 @@ PLANTED: dict[str, Evidence] = {
         healthy(), labels=_skewed(), scenario=scenario_with("model", norm="batch"),
         lines=lines_of(settled(), settled(last=0.1)), looks=looks_of(0.5),
     ),
-    "bad_clients": healthy(columns=_bad_columns()),
+    "bad_clients": healthy(columns=_bad_columns(), looks=looks_of(end__losses=[1.5, 1.4] + [0.2] * 8)),
     "biased_participation": healthy(
         columns=_uneven_columns(),
         looks=looks_of(clients=[0, 2, 4, 6, 8, 22, 24, 26, 28, 30], end__losses=[0.2] * 5 + [0.35] * 5),
@@ -154,7 +151,7 @@ PLANTED: dict[str, Evidence] = {
         healthy(), labels=np.tile([100.0] + [30.0] * 8 + [2.0], (40, 1)),
         lines=lines_of(settled(), class_accuracy=[0.95] * 9 + [0.1]),
     ),
-    "model_too_small": replace(healthy(), lines=lines_of(settled(last=1.0)), looks=looks_of(1.0)),
+    "model_too_small": replace(healthy(), lines=lines_of(settled(last=1.0)), looks=looks_of(1.0, pooled_loss=0.9)),
     "model_too_large": replace(
         healthy(), lines=lines_of(CURVE_UP, settled(last=0.01)), looks=looks_of(0.02, parameters=9000),
     ),
@@ -246,3 +243,160 @@ def test_label_distance_of_a_random_deal_is_about_nothing():
 def test_rare_class_without_validation_examples_is_no_evidence():
     e = replace(PLANTED["class_imbalance"], lines=lines_of(settled(), class_accuracy=[0.95] * 9 + [None]))
     assert diagnose(e).strengths["class_imbalance"] == 0
+
+
+def strengths(e: Evidence) -> dict[str, float]:
+    return dict(diagnose(e).strengths)
+
+
+def kinds(e: Evidence) -> list[str]:
+    return [finding.kind for finding in diagnose(e).findings]
+
+
+def test_run_that_would_gain_a_few_percent_more_is_healthy():
+    almost = settled(pace=16.0)
+    left = almost[-1] - 0.2
+    assert 0.01 < left / (almost[0] - almost[-1]) < 0.05
+    noisy = almost + 0.01 * np.random.default_rng(1).standard_normal(len(almost))
+    for values in (almost, noisy):
+        assert diagnose(replace(healthy(), lines=lines_of(values))).healthy
+
+
+def test_run_that_would_gain_a_fifth_more_is_too_short():
+    values = settled(pace=35.0)
+    assert (values[-1] - 0.2) / (values[0] - values[-1]) > 0.2
+    assert kinds(replace(healthy(), lines=lines_of(values)))[0] == "too_few_rounds"
+
+
+def _short(pooled: float, **changes: Any) -> Evidence:
+    """A run that still falls, above its reference, and what its model reaches on the pooled sample."""
+    values = settled(30, last=0.6, pace=15.0)
+    last = float(values[-1])
+    return replace(healthy(), lines=lines_of(values), looks=looks_of(last, pooled_loss=pooled, **changes))
+
+
+def test_run_is_too_short_where_its_model_reaches_the_reference_on_the_pooled_sample():
+    found = strengths(_short(pooled=0.2))
+    assert found["too_few_rounds"] >= 1
+    assert found["model_too_small"] == 0
+
+
+def test_model_is_too_small_where_it_misses_the_reference_on_the_pooled_sample():
+    small = _short(pooled=0.8)
+    assert kinds(small)[0] == "model_too_small"
+    assert strengths(small)["too_few_rounds"] < strengths(_short(pooled=0.2))["too_few_rounds"]
+
+
+def test_model_is_too_small_where_a_wider_one_does_better():
+    assert strengths(_short(pooled=0.2, wider_loss=0.19))["model_too_small"] < 1
+    assert strengths(_short(pooled=0.5, reference_loss=0.5, wider_loss=0.2))["model_too_small"] >= 1
+
+
+def test_model_that_fits_training_examples_alone_is_not_too_small():
+    e = replace(_short(pooled=0.8), looks=looks_of(0.05, pooled_loss=0.8))
+    assert strengths(e)["model_too_small"] == 0
+
+
+def test_added_noise_explains_that_smaller_steps_gain():
+    added = replace(
+        healthy(looks=looks_of(end__trials__noiseless=trial(0.2), end__trials__half_rate=trial(0.1))),
+        scenario=scenario_with("local", gradient_noise=0.8),
+    )
+    first, second = diagnose(added).findings[:2]
+    assert (first.kind, second.kind, second.because_of) == ("noise_floor", "rate_too_high", "noise_floor")
+    assert first.change is not None
+    assert first.change.sets == {"local.gradient_noise": 0.0}
+
+
+def test_noise_of_batches_is_explained_by_a_rate_that_is_too_high():
+    e = healthy(looks=looks_of(end__trials__full_batch=trial(0.2), end__trials__half_rate=trial(0.1)))
+    found = {finding.kind: finding.because_of for finding in diagnose(e).findings}
+    assert found == {"rate_too_high": "", "noise_floor": "rate_too_high"}
+
+
+def test_run_that_still_falls_has_no_noise_floor():
+    looks = looks_of(end__trials__full_batch=trial(0.02), end__trials__half_rate=trial(0.01))
+    assert strengths(healthy(looks=looks))["noise_floor"] >= 1
+    assert strengths(replace(healthy(looks=looks), lines=lines_of(FALLING)))["noise_floor"] < 1
+
+
+def test_small_cohort_explains_that_smaller_steps_gain():
+    looks = looks_of(end__trials__larger_cohort=trial(0.2), end__trials__half_rate=trial(0.1))
+    small = replace(healthy(looks=looks), lines=lines_of(settled(), respondents=2))
+    assert kinds(small)[:2] == ["cohort_too_small", "rate_too_high"]
+    assert kinds(healthy(looks=looks)) == ["rate_too_high"]
+
+
+def test_gradients_vanish_in_a_regression_that_learns_the_mean_alone():
+    layers = {"0.weight": 1e-5, "2.weight": 1e-3, "4.weight": 0.3}
+    found = {
+        last: strengths(replace(
+            healthy(), lines=lines_of(settled(first=5.0, last=last)),
+            looks=looks_of(last, 5.0, start__gradients__layers=layers, targets={"constant_loss": 1.0}),
+        ))["vanishing"]
+        for last in (0.98, 0.1)
+    }  # fmt: skip
+    assert found[0.98] >= 1 > found[0.1]
+
+
+def test_gradients_that_are_large_before_the_first_step_explain_a_rate_that_is_too_high():
+    diverged = {"outcome": "diverged", "headline": "Diverged at round 32"}
+    lines = lines_of(np.concatenate([settled()[:30], [5.0, 50.0, 500.0]]))
+    steep = replace(healthy(looks=looks_of(start__gradients__mean_norm=500.0)), lines=lines, outcome=diverged)
+    assert kinds(steep)[:2] == ["exploding", "rate_too_high"]
+    grown = [{**line, "largest_gradient_norm": 10.0 ** min(line["round"], 4)} for line in lines]
+    found = diagnose(replace(healthy(), lines=[*lines[:28], *grown[28:]], outcome=diverged)).findings
+    assert [(f.kind, f.because_of) for f in found[:2]] == [("rate_too_high", ""), ("exploding", "rate_too_high")]
+
+
+def test_badly_scaled_inputs_explain_gradients_that_are_large_at_the_start():
+    both = healthy(looks=looks_of(features__high=50.0, start__gradients__mean_norm=500.0))
+    assert kinds(both) == ["badly_scaled", "exploding"]
+
+
+def test_one_low_value_of_a_noisy_loss_is_no_overfitting():
+    values = settled() + 0.02 * np.random.default_rng(2).standard_normal(ROUNDS + 1)
+    values[40] -= 0.12
+    e = replace(healthy(), lines=lines_of(values, settled(last=0.01)), looks=looks_of(0.01))
+    assert strengths(e)["overfitting"] < 1
+
+
+def test_bad_clients_are_told_by_the_last_model_where_local_steps_hide_them():
+    hidden = healthy(looks=looks_of(end__losses=[1.5, 1.4] + [0.2] * 8))
+    found = diagnose(hidden).findings[0]
+    assert (found.kind, sorted(found.clients)) == ("bad_clients", ["0", "1"])
+    gradual = healthy(columns=_bad_columns(), looks=looks_of(end__losses=[1.5, 1.1, 0.8, 0.6, 0.5, 0.4] + [0.3] * 4))
+    assert strengths(gradual)["bad_clients"] < 1
+
+
+def test_bad_clients_of_the_record_alone_are_those_apart_in_local_steps():
+    found = diagnose(healthy(columns=_bad_columns(), looks={})).findings[0]
+    assert (found.kind, sorted(found.clients)) == ("bad_clients", ["0", "1", "2", "3"])
+
+
+def test_run_that_ends_above_its_start_has_no_bad_clients_and_is_not_too_short():
+    worse = np.linspace(2.0, 9.0, ROUNDS + 1)
+    e = replace(PLANTED["bad_clients"], lines=lines_of(worse))
+    assert strengths(e)["rate_too_high"] >= 1
+    assert strengths(e)["bad_clients"] == strengths(e)["too_few_rounds"] == 0
+
+
+def test_clients_that_are_hardly_heard_explain_bad_clients_and_noise():
+    e = healthy(
+        columns=_uneven_columns(),
+        looks=looks_of(
+            clients=[0, 2, 4, 6, 8, 22, 24, 26, 28, 30], end__losses=[0.2] * 7 + [1.5] * 3,
+            end__trials__full_batch=trial(0.05), end__trials__half_rate=trial(0.02),
+        ),
+    )  # fmt: skip
+    found = diagnose(e).findings
+    assert found[0].kind == "biased_participation"
+    assert {f.because_of for f in found[1:]} == {"biased_participation"}
+    assert {f.kind for f in found[1:]} >= {"bad_clients", "noise_floor"}
+
+
+def test_unequal_classes_rank_behind_a_clearer_cause():
+    unequal = PLANTED["class_imbalance"]
+    assert kinds(unequal)[0] == "class_imbalance"
+    clear = replace(unequal, looks=looks_of(start__trials={"own": trial(0, 3.0), "eighth_rate": trial(3.2, -0.2)}))
+    assert kinds(clear)[:2] == ["rate_too_high", "class_imbalance"]

@@ -39,6 +39,10 @@ def runs(tmp_path_factory):
         "sigmoid": {"model.hidden": [32] * 6, "model.activation": "sigmoid", "model.initialisation": "xavier"},
         "bad": {"faults.bad.kind": "label_symmetric", "faults.bad.clients": 0.2, "faults.bad.share": 0.9},
         "few": {"run.rounds": 6},
+        "small": {"model.hidden": [3]},
+        "noisy": {"local.gradient_noise": 1.6},
+        "exploding": {"model.hidden": [64] * 4, "model.initial_scale": 3.0},
+        "lonely": {"algorithm.cohort": 1, "partition.kind": "dirichlet", "partition.concentration": 0.2},
     }
 
     def run(name: str):
@@ -57,7 +61,8 @@ def kinds(found: fs.Explanation) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "cause"),
     [("high", "rate_too_high"), ("low", "rate_too_low"), ("clipped", "clipping_dominates"), ("sigmoid", "vanishing"),
-     ("bad", "bad_clients"), ("few", "too_few_rounds")],
+     ("bad", "bad_clients"), ("few", "too_few_rounds"), ("small", "model_too_small"), ("noisy", "noise_floor"),
+     ("exploding", "exploding"), ("lonely", "cohort_too_small")],
 )  # fmt: skip
 def test_explanation_names_the_planted_cause_first(runs, name, cause):
     assert kinds(fs.explain(runs(name)))[0] == cause
@@ -204,6 +209,56 @@ def test_run_with_data_from_python_needs_them_again(tmp_path):
     with pytest.raises(fs.UserError):
         fs.explain(path)
     assert fs.explain(path, data=fs.arrays(x, y)).path == path
+
+
+def made(name: str):
+    """Data from Python with a planted cause, and changes of the scenario."""
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(1600, 8)).astype(np.float32)
+    smooth = np.sin(x @ generator.normal(size=(8, 6)) / np.sqrt(8)).sum(1)
+    centres = 0.75 * generator.normal(size=(5, 8))
+    labels = generator.integers(0, 5, 1600)
+    points = (centres[labels] + generator.normal(size=(1600, 8))).astype(np.float32)
+    curve = {"local.local_lr": 0.02, "model.hidden": [32]}
+    if name == "vanishing":
+        sets = {"model.hidden": [32] * 6, "model.activation": "sigmoid", "model.initialisation": "xavier"}
+        return fs.arrays(x, smooth.astype(np.float32)), curve | sets
+    if name == "wrong_loss":
+        return fs.arrays(x, (smooth + generator.standard_t(1.4, 1600)).astype(np.float32)), curve
+    if name == "overfitting":
+        y = (smooth + 0.6 * generator.normal(size=1600)).astype(np.float32)[:150]
+        return fs.arrays(x[:150], y), {
+            "local.local_lr": 0.02, "model.hidden": [128], "local.local_epochs": 10, "partition.clients": 10,
+            "run.rounds": 80,
+        }  # fmt: skip
+    if name == "class_imbalance":
+        return fs.arrays(points, labels, long_tail=100.0), {"model.hidden": [16]}
+    assert name == "biased_participation"
+    # clients of the upper classes hold few examples, and are drawn by their examples
+    rare = labels >= 3
+    kept = ~rare | (generator.random(1600) < 0.2)
+    owners = np.where(rare, generator.integers(15, 30, 1600), generator.integers(0, 15, 1600))
+    data = fs.arrays(points[kept], labels[kept], keys={"owner": owners[kept]})
+    return data, {"partition": {"kind": "natural", "key": "owner"}, "algorithm.sampling": "by_examples",
+                  "algorithm.weighting": "uniform"}  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", ["vanishing", "wrong_loss", "overfitting", "class_imbalance", "biased_participation"])
+def test_explanation_names_the_planted_cause_of_data_from_python(tmp_path, cause):
+    data, sets = made(cause)
+    table = {key: value for key, value in DIGITS.items() if key != "data"}
+    if "partition" in sets:
+        table["partition"] = sets.pop("partition")
+    path = fs.simulate(fs.load_scenario(table, sets=ENGINE | sets), data=data, out=tmp_path / "run").path
+    found = fs.explain(path, data=data, write=False)
+    assert cause in kinds(found)[:3], str(found)
+
+
+def test_model_that_falls_short_alone_is_trained_on_the_pooled_sample(runs):
+    small, whole = fs.explain(runs("small"), write=False), fs.explain(runs("healthy"), write=False)
+    assert "trained on a pooled sample" in str(small)
+    assert small.seconds > 0
+    assert whole.diagnosis.strengths["model_too_small"] < 1
 
 
 def test_games_of_two_players_are_refused(tmp_path: Path) -> None:

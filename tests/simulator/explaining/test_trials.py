@@ -55,7 +55,7 @@ def played(session, place: str = "end", cohort: int = 4, repeats: int = 1):
 
 @pytest.mark.parametrize(
     ("name", "rate", "steps"),
-    [("own", RATE, 3), ("half_rate", RATE / 2, 3), ("fourfold_rate", 4 * RATE, 3), ("quarter_work", RATE, 1)],
+    [("own", RATE, 3), ("half_rate", RATE / 2, 3), ("fourfold_rate", 4 * RATE, 3)],
 )
 def test_trial_changes_the_loss_as_the_closed_form_does(name, rate, steps):
     with opened() as session:
