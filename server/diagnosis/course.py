@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from clients.core.arrays import F64
@@ -11,13 +9,14 @@ from server.convergence.facts import label_of, shown
 from server.convergence.noise import deviation, direction
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
+from server.verdicts.course import Course
+from server.verdicts.movement import Outlook, outlook
+from server.verdicts.thresholds import FEWEST, LIKELY
 
-FALL = 0.05
-"""Share of what was gained that the last fifth of the rounds gained."""
 LEFT = 0.05
-"""Share of what was gained that three times the rounds would gain, at the present slowing down."""
-MORE_THIRDS, SLOWEST = 6, 0.8
-"""Thirds of the run in the rounds that are added to it, and the largest share that a third brings of the one before."""
+"""Share of what was gained that three times the rounds would gain: less is a healthy run's."""
+FORESEEN = 1.1
+"""The largest strength of a foreseen fall: causes that make it slow rank before it."""
 FEW, SHORT = 15.0, 0.03
 """Rounds that are few, and the share of the way to the reference that is left after them."""
 JUMP, CLEAR = 0.06, 4.0
@@ -33,13 +32,13 @@ def too_few_rounds(e: Evidence) -> Sign:
     words = (
         f"{label_of(e.loss_name)} fell by {shown(fell)} in the last fifth of the rounds, "
         f"{fell / e.scale:.0%} of all it gained",
-        f"at the pace at which it slows down, three times the rounds would gain {shown(_left(values))}",
+        f"three times the rounds would lower it by about {shown(_foreseen(e).fall)}",
         *e.short_words,
     )
     half = len(values) // 2
     fell_late = float(np.median(values[half:])) < float(np.median(values[:half]))
     short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell_late else 0.0
-    return Sign(max(short, falling(e)) * _open_to_rounds(e), words)
+    return Sign(max(short, min(falling(e), FORESEEN)) * _open_to_rounds(e), words)
 
 
 def _open_to_rounds(e: Evidence) -> float:
@@ -49,14 +48,12 @@ def _open_to_rounds(e: Evidence) -> float:
 
 
 def falling(e: Evidence) -> float:
-    """Return how clearly the loss still falls at the end of the run, in units of the threshold, >= 0."""
-    values = e.loss
-    if len(values) < 4 or e.diverged:
+    """Return how far the loss will still fall, in units of the threshold, >= 0; below 1 where it is not likely to."""
+    if len(e.loss) < 4 or e.diverged:
         return 0.0
-    fell = _fell(values)
-    error = max(2.0 * e.noise / math.sqrt(max(1, len(values) // 5)), 1e-12)
-    clear = math.inf if direction(values.tolist()) < 0 else fell / error
-    return max(0.0, min(max(fell / FALL, _left(values) / LEFT) / e.scale, clear))
+    found = _foreseen(e)
+    fall = found.fall / (LEFT * e.scale)
+    return fall if found.chance >= LIKELY else min(fall, found.chance / LIKELY)
 
 
 def _fell(values: F64) -> float:
@@ -65,24 +62,18 @@ def _fell(values: F64) -> float:
     return float(np.median(values[-2 * fifth : -fifth]) - np.median(values[-fifth:]))
 
 
-def _left(values: F64) -> float:
-    """Return how far a loss falls with three times the rounds, >= 0.
+def _foreseen(e: Evidence) -> Outlook:
+    """Return how far the loss falls with three times the rounds, as the run's condition foresees it.
 
-    Each third of the rounds is taken to bring the same share of what the third before it brought.
+    Fewer than `FEWEST` values tell no shape: the last step is taken to be repeated once, surely where all steps fall.
     """
-    if len(values) < 6:
-        return float(max(values[-2] - values[-1], 0.0))
-    third = len(values) // 3
-    width = max(1, third // 4)
-    ends = [
-        float(np.median(values[max(0, at - width) : at]))
-        for at in (len(values) - 2 * third, len(values) - third, len(values))
-    ]
-    first, second = ends[0] - ends[1], ends[1] - ends[2]
-    if first <= 0 or second <= 0:
-        return max(second, 0.0)
-    share = min(second / first, SLOWEST)
-    return second * share * (1.0 - share**MORE_THIRDS) / (1.0 - share)
+    rounds, values = e.series(e.loss_name)
+    if len(values) < FEWEST:
+        return Outlook(max(0.0, float(values[-2] - values[-1])), float(direction(values.tolist()) < 0))
+    last_drift = max(drift_starts(e).values(), default=0)
+    since = int(np.searchsorted(rounds, last_drift))
+    start = since if len(values) - since >= 2 * FEWEST else 0
+    return outlook(Course(e.loss_name, rounds[start:].astype(np.int64), values[start:]), LEFT * e.scale)
 
 
 def more_rounds(e: Evidence) -> Change:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from server.convergence.facts import shown
-from server.diagnosis.course import too_few_rounds
+from server.diagnosis.course import falling, too_few_rounds
 from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
@@ -46,7 +46,7 @@ def noise_floor(e: Evidence) -> Sign:
             f"one more round without it ends {shown(gain * e.scale)} lower",
         )
     else:
-        strength /= max(1.0, too_few_rounds(e).strength) ** 2
+        strength /= max(1.0, too_few_rounds(e).strength, falling(e)) ** 2
     explains = ("rate_too_high", "too_few_rounds", "model_too_small") if added and gain >= half else ()
     return Sign(min(strength, 10.0), words, explains=explains)
 
