@@ -147,7 +147,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
         "non_iid noniid non-iid niid dir label_skew lda", "Use kind = 'dirichlet' with concentration = 0.3."
     )
     | _for_each("pathological", "Use kind = 'shards'."),
-    "model.kind": _for_each("resnet resnet18 resnet20 lenet lenet5 vgg vgg11 rnn vit bert", OWN_MODEL)
+    "model.kind": _for_each("resnet resnet18 resnet20 lenet lenet5 vgg vgg11 vit bert", OWN_MODEL)
     | _for_each("logreg logistic_regression lr", "Use kind = 'logistic'.")
     | _for_each("linear_svm svc", "Use kind = 'svm'."),
     "algorithm.kind": _for_each(

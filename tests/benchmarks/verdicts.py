@@ -55,9 +55,8 @@ def made(half: int, each: int) -> list[Labelled]:
 
 
 def real(half: int) -> list[Labelled]:
-    """Return the real records of a half: the built-in scenarios alternate in the order of the alphabet."""
-    chosen = sorted(builtin_names())[half::2]
-    return [cut for curves in real_curves.read() if curves["scenario"] in chosen for cut in real_curves.cuts(curves)]
+    """Return the real records of a half. A scenario stays in its half, whatever others are added."""
+    return [cut for curves in real_curves.read() if curves["half"] == half for cut in real_curves.cuts(curves)]
 
 
 def unplayed() -> list[str]:
@@ -87,7 +86,8 @@ def play(names: Sequence[str]) -> None:
         except fs.UserError as error:
             print(f"{name}: left out, {error}", flush=True)
             continue
-        records[name] = real_curves.packed(name, SEED, list(run.rounds.lines), metric)
+        half = records[name]["half"] if name in records else real_curves.next_half(records.values())
+        records[name] = real_curves.packed(name, SEED, list(run.rounds.lines), metric, half)
         size = real_curves.write([records[one] for one in sorted(records)])
         print(f"{name}: {rounds} rounds, {size:,} bytes in all", flush=True)
 

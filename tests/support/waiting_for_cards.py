@@ -36,6 +36,8 @@ def _problem(name, args, kwargs) -> str:
     there = [t for t in tensors if t.device.type != "cpu"]
     if name in ("_to_copy", "copy_"):
         source, target = (args[0], args[0]) if name == "_to_copy" else (args[1], args[0])
+        if not isinstance(source, Tensor):
+            return ""  # a number of Python
         ends = source.device.type, torch.device(kwargs.get("device") or target.device).type
         is_free = kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])
         return "" if ends[0] == ends[1] or (is_free and ends[1] != "cpu") else f"a copy from {ends[0]} to {ends[1]}"
