@@ -23,13 +23,14 @@ from clients.engines.evaluation import CHUNK
 from clients.models.build import build_model
 from clients.models.options import ModelOptions
 from clients.training.losses import example_losses
+from clients.training.optimizers import stacked_optimizer
+from clients.training.options import LocalOptions
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
 
 STEPS, BATCH, RATE = 200, 64, 0.01
 """Steps of Adam (Kingma and Ba 2015) of so many examples, and its first rate, which falls to 0 along a cosine."""
 WIDER, MOST_PARAMETERS = 4, 200_000
 """Times the width of the wider model, and the most parameters of a model that is made wider."""
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8
 
 
 def pooled_loss(
@@ -59,9 +60,10 @@ def pooled_loss(
 
 
 def _train(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> None:
-    """Train a module in place."""
+    """Train a module in place, by the engine's Adam: torch's own optimisers import its compiler for a second."""
     places = [p for p in module.parameters() if p.requires_grad]
-    moments = [(torch.zeros_like(place), torch.zeros_like(place)) for place in places]
+    optimizer = stacked_optimizer(LocalOptions(optimizer="adam", local_lr=RATE))
+    moments = [[torch.zeros_like(place) for _ in range(optimizer.num_states)] for place in places]
     random, size = np.random.default_rng(task.seed), min(BATCH, len(features))
     for step in range(1, STEPS + 1):
         rows = torch.from_numpy(random.choice(len(features), size, replace=False))
@@ -69,23 +71,15 @@ def _train(task: LearningTask, module: nn.Module, features: Tensor, targets: Ten
         gradients = torch.autograd.grad(loss, places, allow_unused=True)
         rate = RATE * (1 + math.cos(math.pi * (step - 1) / STEPS)) / 2
         with torch.no_grad():
-            for place, gradient, (first, second) in zip(places, gradients, moments, strict=True):
+            for place, gradient, state in zip(places, gradients, moments, strict=True):
                 if gradient is not None:
-                    _step(place, gradient, first, second, rate, step)
+                    optimizer.step(place, gradient, state, step, rate)
 
 
 def _losses(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
     outputs = module(cast_features(features, task.dtype).to(task.device))
     wanted = cast_targets(targets, task.dtype).to(task.device)
     return example_losses(outputs, wanted, task.population.task, task.local.loss)
-
-
-def _step(place: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rate: float, step: int) -> None:
-    """Take one step of Adam in place; torch's own optimisers import its compiler for a second."""
-    first.lerp_(gradient, 1 - _BETAS[0])
-    second.lerp_(gradient.square(), 1 - _BETAS[1])
-    scale = (second / (1 - _BETAS[1] ** step)).sqrt_().add_(_EPSILON)
-    place.addcdiv_(first, scale, value=-rate / (1 - _BETAS[0] ** step))
 
 
 def module_at(task: LearningTask, params: Tensor, buffers: Tensor) -> nn.Module:

@@ -141,17 +141,3 @@ def classes_drawn(distances: F64, inside: Bool, labels: I64) -> int:
     precise = inside.any(0)
     counts = np.bincount(labels[distances.argmin(0)[precise]], minlength=1)
     return int((counts >= FEWEST_OF_A_CLASS * distances.shape[1]).sum() if precise.any() else 0)
-
-
-def expected_coverage(real: int, drawn: int, neighbours: int = NEIGHBOURS) -> float:
-    """Return the coverage of samples that are drawn as the real examples are, whatever that is (Naeem et al. 2020).
-
-    It is the chance that the nearest of m samples is nearer to a real example than its k-th neighbour among n - 1:
-    1 - prod_{i=1..k} (n - i) / (n + m - i).
-
-    Example:
-        >>> expected_coverage(2000, 2000)
-        0.9688...
-    """
-    places = np.arange(1, neighbours + 1)
-    return float(1 - np.prod((real - places) / (real + drawn - places)))

@@ -8,9 +8,9 @@ import pytest
 import fedscape as fs
 from clients.core.arrays import F64, I64
 from clients.engines.samples.quality import (
+    NEIGHBOURS,
     FeatureSpace,
     Quality,
-    expected_coverage,
     frechet_distance,
     pairwise,
     quality_of,
@@ -18,6 +18,16 @@ from clients.engines.samples.quality import (
 )
 
 CLIENTS = 10
+
+
+def expected_coverage(real: int, drawn: int) -> float:
+    """Return the coverage of samples that are drawn as the real examples are, whatever that is (Naeem et al. 2020).
+
+    It is the chance that the nearest of m samples is nearer to a real example than its k-th neighbour among n - 1:
+    1 - prod_{i=1..k} (n - i) / (n + m - i).
+    """
+    places = np.arange(1, NEIGHBOURS + 1)
+    return float(1 - np.prod((real - places) / (real + drawn - places)))
 
 
 def test_frechet_distance_of_gaussians_on_a_line_is_that_of_means_and_deviations() -> None:
