@@ -14,7 +14,7 @@ from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
-from simulator.explaining.pooled import module_at, pooled_loss
+from simulator.explaining.pooled import largest_share, module_at, pooled_loss
 from simulator.explaining.reference import reference_loss
 from simulator.explaining.trials import State, Trials, as_table
 
@@ -33,7 +33,6 @@ def look(
     states: Sequence[State],
     *,
     cohort: int,
-    repeats: int = 1,
     wider: Callable[[], nn.Module] | None = None,
 ) -> dict[str, Any]:
     """Look at the data of a sample of clients, at the model in each state, and play the trials from it.
@@ -44,7 +43,6 @@ def look(
         evaluator: evaluates in this process.
         states: the run's first and last state, of which some may not be finite.
         cohort: clients in a round.
-        repeats: cohorts of each trial.
         wider: builds the run's model with more width; None where there is none.
 
     Returns:
@@ -71,8 +69,10 @@ def look(
         table[state.place] = {
             "round": state.round_index,
             "losses": losses.tolist(),
-            "trials": as_table(trials.play(state, repeats=repeats)),
+            "trials": as_table(trials.play(state, repeats=trials.repeats if state.place == "end" else 1)),
         }
+        if state.place == "end":
+            table["end"]["tail"] = largest_share(task, module_at(task, state.params, state.buffers), features, targets)
         if state.place == "start":
             table["start"]["gradients"] = _gradients(task, engine, trials, state)
     last = states[-1]

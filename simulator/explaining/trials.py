@@ -30,6 +30,8 @@ from clients.training.work import CohortWork
 Place = Literal["start", "end"]
 MOST_CLIENTS, MOST_EXAMPLES = 50, 8192
 """Clients, and about as many of their examples, on which a trial's loss is measured."""
+FEWEST, MOST, CLIENTS = 3, 8, 30
+"""Cohorts over which a small gain is measured: as many as have so many clients, within these bounds."""
 OWN = "own"
 """The trial without a change."""
 
@@ -59,6 +61,7 @@ class Variation:
         local: (options, the round, local steps of each client of the cohort) -> changed options.
         cohort: how many times the cohort.
         applies: whether there is anything to change.
+        small: whether its gain may be smaller than what the choice of the cohort makes of it.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Variation:
     local: Callable[[LocalOptions, int, int], LocalOptions] = lambda local, round_index, steps: local
     cohort: int = 1
     applies: Callable[[LocalOptions], bool] = lambda local: True
+    small: bool = False
 
 
 def _rate(factor: float) -> Callable[[LocalOptions, int, int], LocalOptions]:
@@ -89,14 +93,14 @@ def _undecayed(local: LocalOptions, round_index: int, steps: int) -> LocalOption
 
 
 VARIATIONS: tuple[Variation, ...] = (
-    Variation(OWN, ("start", "end")),
+    Variation(OWN, ("start", "end"), small=True),
     Variation("eighth_rate", ("start",), _rate(1 / 8)),
-    Variation("half_rate", ("end",), _rate(0.5)),
+    Variation("half_rate", ("end",), _rate(0.5), small=True),
     Variation("fourfold_rate", ("end",), _rate(4.0)),
     Variation("eightfold_rate", ("start",), _rate(8.0)),
-    Variation("full_batch", ("end",), _full_batch, applies=lambda o: o.batch_size != "full"),
-    Variation("noiseless", ("end",), _noiseless, applies=lambda o: o.gradient_noise > 0),
-    Variation("larger_cohort", ("end",), cohort=4),
+    Variation("full_batch", ("end",), _full_batch, applies=lambda o: o.batch_size != "full", small=True),
+    Variation("noiseless", ("end",), _noiseless, applies=lambda o: o.gradient_noise > 0, small=True),
+    Variation("larger_cohort", ("end",), cohort=4, small=True),
     Variation(
         "unclipped", ("start", "end"), _unclipped, applies=lambda o: o.clip_norm is not None or o.clip_value is not None
     ),
@@ -145,14 +149,24 @@ class Trials:
         found: F64 = next(iter(self._evaluator.training_losses([self.sample], state.round_index)))
         return found
 
+    @property
+    def repeats(self) -> int:
+        """How many cohorts measure a small gain."""
+        return min(MOST, max(FEWEST, CLIENTS // max(1, self._cohort)))
+
     def play(self, state: State, *, repeats: int = 1) -> dict[str, Trial]:
-        """Return the trials from a state, by name, each over `repeats` cohorts; none where the state is not finite."""
+        """Return the trials from a state, by name; none where the state is not finite.
+
+        Args:
+            state: from which they begin.
+            repeats: cohorts over which small gains are measured; the others take one.
+        """
         if not bool(torch.isfinite(state.params).all()):
             return {}
         local, weights = self._task.local, self._weights()
         before = self.losses(state)
         chosen = [v for v in VARIATIONS if state.place in v.places and v.applies(local)]
-        after = {v.name: [self._after(state, v, n) for n in range(repeats)] for v in chosen}
+        after = {v.name: [self._after(state, v, n) for n in range(repeats if v.small else 1)] for v in chosen}
         seen = len(self.sample) / len(self._busy)
         return {name: _trial(before, losses, after[OWN], weights, seen) for name, losses in after.items()}
 
@@ -213,7 +227,7 @@ def _trial(before: F64, after: Sequence[F64], own: Sequence[F64], weights: F64, 
 
     The error over clients is that of a sample without replacement, of which the share `seen` of all clients is known.
     """
-    gains = [unchanged - changed for unchanged, changed in zip(own, after, strict=True)]
+    gains = [unchanged - changed for unchanged, changed in zip(own[: len(after)], after, strict=True)]
     change = float(np.mean([weights @ (losses - before) for losses in after]))
     means = [float(weights @ gain) for gain in gains]
     gain = float(np.mean(means))
