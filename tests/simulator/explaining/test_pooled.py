@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fedscape as fs
-from simulator.explaining.pooled import module_at, pooled_loss, wider_model
+from simulator.explaining.pooled import largest_share, module_at, pooled_loss, wider_model
 from simulator.explaining.reference import reference_loss
 from simulator.runs.building import Overrides
 from simulator.runs.session import open_session
@@ -58,6 +58,26 @@ def test_linear_model_reaches_least_squares_on_the_pooled_sample():
         start = session.start.params.new_tensor([0.5, -1.5, 0.2, 0.2, 2.5])
         found = pooled_loss(session.task, module_at(session.task, start, session.start.buffers), x, y, 0)
     assert found == pytest.approx(least, rel=0.05)
+
+
+@pytest.mark.parametrize(("tails", "low", "high"), [(0, 0.06, 0.11), (2, 0.25, 0.9)])
+def test_largest_errors_have_the_share_that_their_distribution_gives_them(tails, low, high):
+    with opened("plane", {"kind": "linear"}) as (session, x, _):
+        random = np.random.default_rng(1)
+        errors = random.standard_t(tails, len(x)) if tails else random.normal(size=len(x))
+        exact = session.start.params.new_tensor([1.0, -2.0, 0.5, 0.0, 3.0])
+        y = x @ exact[:4] + 3.0 + torch.from_numpy(errors).float()
+        found = largest_share(session.task, module_at(session.task, exact, session.start.buffers), x, y)
+    assert found is not None
+    assert low < found < high  # normal errors: 0.085
+
+
+def test_classes_have_no_share_of_the_largest_errors():
+    with closing(
+        open_session(fs.load_scenario("digits-iid", sets={"run.rounds": 1}), Overrides(None, None, None, None))
+    ) as session:
+        examples = session.population.cohort(np.arange(2))
+        assert largest_share(session.task, from_start(session), examples.features, examples.targets) is None
 
 
 def test_training_on_the_pooled_sample_leaves_the_run_as_it_was():

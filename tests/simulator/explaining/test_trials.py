@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,28 @@ def test_larger_cohort_of_all_clients_gives_the_mean_of_all():
     ones = [loss(after(START, RATE, STEPS, [k])) - loss(START) for k in range(4)]
     assert min(ones) <= found["own"].change <= max(ones)
     assert found["larger_cohort"].error > 0
+
+
+def test_gain_over_several_cohorts_has_the_error_of_their_mean():
+    with opened() as session:
+        trials = Trials(session.task, session.engine, session.evaluator, 1)
+        state, repeats = at(session, START), trials.repeats
+        found = trials.play(state, repeats=repeats)["larger_cohort"]
+        ones = [trials.play(replace(state, round_index=3 + n))["larger_cohort"].gain for n in range(repeats)]
+    assert found.gain == pytest.approx(np.mean(ones), abs=1e-12)
+    assert found.error == pytest.approx(np.std(ones, ddof=1) / np.sqrt(repeats), abs=1e-12)
+
+
+@pytest.mark.parametrize(("cohort", "repeats"), [(1, 8), (4, 7)])
+def test_small_cohorts_are_repeated_more_often(cohort, repeats):
+    with opened() as session:
+        assert Trials(session.task, session.engine, session.evaluator, cohort).repeats == repeats
+
+
+def test_gain_of_four_times_the_rate_is_of_one_cohort():
+    with opened() as session:
+        one, several = (played(session, cohort=1, repeats=n)["fourfold_rate"] for n in (1, 4))
+    assert one == several
 
 
 def test_error_is_nothing_where_every_client_is_seen_once():
