@@ -320,11 +320,12 @@ def _at_rest(reading: Reading) -> Condition:
     since = level_since(loss, max(CLEAR * noise, reading.smallest))
     share = noise / loss.gained if loss.gained > 0.0 else math.inf
     numbers = {"level": loss.level, "noise": noise} | ({"noise_share": share} if math.isfinite(share) else {})
-    if loss.gained <= loss.rounding and loss.level - float(loss.values[0]) > max(noise, loss.rounding):
+    least = max(noise, loss.rounding)
+    if loss.gained <= least and loss.level - float(loss.values[0]) > least:
         if (found := _score_rose(reading)) is not None:
             return found
         words = f"it is stuck: {name} never fell below its start {shown(float(loss.values[0]))}"
-        words += f", and is {shown(loss.level)}"
+        words += f"{' by more than its noise' if loss.gained > loss.rounding else ''}, and is {shown(loss.level)}"
         return Condition("stuck", int(loss.rounds[0]), words, numbers)
     newest = float(loss.smooth[-1])
     bottom = loss.motion.falls and float(loss.values.min()) >= 0.0 and newest <= REMAINING * loss.gained

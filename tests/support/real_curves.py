@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ FLOOR, QUIET = 0.035, 0.018
 Curves = dict[str, Any]
 
 
-def packed(name: str, seed: int, lines: list[Mapping[str, Any]], metric: str | None, half: int) -> Curves:
-    """Return what is kept of a record; `half` is 0 where it calibrates, 1 where it reports."""
+def packed(name: str, seed: int, lines: list[Mapping[str, Any]], metric: str | None) -> Curves:
+    """Return what is kept of a record."""
     keys = (*KEYS, *((metric,) if metric and metric not in KEYS else ()))
     series = {key: [_short(line.get(key)) for line in lines] for key in keys}
     drifts = {name for line in lines for name in line.get("concept_drift") or {}}
@@ -52,13 +52,7 @@ def packed(name: str, seed: int, lines: list[Mapping[str, Any]], metric: str | N
         for drift in sorted(drifts)
     }
     kept = {key: values for key, values in series.items() if any(value is not None for value in values)}
-    return {"scenario": name, "seed": seed, "half": half, "series": kept, "drifts": levels}
-
-
-def next_half(records: Iterable[Curves]) -> int:
-    """Return the half that has fewer scenarios: that of a new one. Those that are kept stay in theirs."""
-    halves = [curves["half"] for curves in records]
-    return int(sum(halves) < len(halves) - sum(halves))
+    return {"scenario": name, "seed": seed, "series": kept, "drifts": levels}
 
 
 def _short(value: Any) -> float | None:

@@ -258,6 +258,14 @@ def test_loss_that_never_leaves_its_start_is_stuck(more: dict[str, Any], subkind
     assert (found.kind, found.round_index, found.subkind) == ("stuck", 0, subkind)
 
 
+def test_loss_that_scatters_above_its_start_is_stuck_and_at_no_noise_floor() -> None:
+    """As digits-diverges: what it once gained is less than its noise."""
+    values = np.r_[2.5, np.full(4, 2.37), 2.9 + noise(0.25, 45)]
+    found = condition_of(lines(validation_loss=values))
+    assert (found.kind, found.round_index) == ("stuck", 0)
+    assert "never fell below its start 2.5 by more than its noise" in found.words
+
+
 def test_loss_that_stays_while_the_accuracy_rises_is_unclear() -> None:
     """As city-activity-clipped-normalised: confident mistakes keep the loss up, and the accuracy rises to 0.76."""
     record = lines(validation_loss=6.0 + noise(0.5), validation_accuracy=0.76 - 0.6 * 0.9**T)
