@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from clients.core.arrays import F64
@@ -11,10 +13,12 @@ from server.diagnosis.evidence import Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 from server.verdicts.course import Course
 from server.verdicts.movement import Outlook, outlook
-from server.verdicts.thresholds import FEWEST, LIKELY
+from server.verdicts.thresholds import FEWEST
 
 LEFT = 0.05
 """Share of what was gained that three times the rounds would gain: less is a healthy run's."""
+LIKELY = 0.8
+"""Probability from which such a fall is a cause to try; a condition states it as a fact from 0.9 on."""
 FORESEEN = 1.1
 """The largest strength of a foreseen fall: causes that make it slow rank before it."""
 FEW, SHORT = 15.0, 0.03
@@ -37,7 +41,8 @@ def too_few_rounds(e: Evidence) -> Sign:
     )
     half = len(values) // 2
     fell_late = float(np.median(values[half:])) < float(np.median(values[:half]))
-    short = min(e.shortfall / SHORT, FEW / max(1, e.rounds)) if fell_late else 0.0
+    few = FEW / max(1, e.rounds)
+    short = min(few, math.sqrt(few * e.shortfall / SHORT)) if fell_late else 0.0  # the fewer, the less is enough
     return Sign(max(short, min(falling(e), FORESEEN)) * _open_to_rounds(e), words)
 
 

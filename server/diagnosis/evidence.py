@@ -170,7 +170,7 @@ class Evidence:
     def gain(self, place: str, name: str) -> float:
         """Return the gain of a trial as a share of `scale`, where it is clear of its error; 0 otherwise."""
         found = self.trial(place, name)
-        if found is None or not math.isfinite(found["gain"]) or abs(found["gain"]) < 2.0 * found["error"]:
+        if found is None or not math.isfinite(found["gain"]) or abs(found["gain"]) < 1.645 * found["error"]:
             return 0.0
         return found["gain"] / self.scale
 

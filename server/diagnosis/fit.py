@@ -16,10 +16,18 @@ RATIO, MISSED = 8.0, 0.1
 """Times that the most common class exceeds the rarest, and by how much its recall exceeds that of rare ones."""
 RISE = 0.035
 """Share of what was gained that validation loss rose again."""
+SURE = 1.2
+"""The largest strength of such a rise."""
+ROSE, ABOVE, CLEAR = 0.1, 1.6, 4.0
+"""Share of its best by which validation loss rose, times the training loss that it is, and deviations of its noise."""
 SHORT = 0.055
 """Share of the way from the first loss to the reference's that a model too small leaves, trained on a pooled sample."""
+UNHELPED = 0.5
+"""Factor of its strength where a wider model does no better."""
 TAILS = 1.8
 """Root mean squared over mean absolute error; 1.25 for normal errors."""
+TAIL = 0.35
+"""Share of the loss that the largest 1% of the errors make; 0.085 for normal errors."""
 
 
 def badly_scaled(e: Evidence) -> Sign:
@@ -101,7 +109,8 @@ def model_too_small(e: Evidence) -> Sign:
         f"trained on a pooled sample, the model reaches a validation loss of {shown(e.looks['pooled_loss'])}, {others}",
         f"the model has {e.looks.get('parameters', 0):,} parameters",
     )
-    return Sign(short / SHORT * max(0.0, fits_no_better), words)
+    no_help = wider is not None and wider >= e.looks["pooled_loss"]  # others do better, but width is not what they have
+    return Sign(short / SHORT * max(0.0, fits_no_better) * (UNHELPED if no_help else 1.0), words)
 
 
 def larger_model(e: Evidence) -> Change:
@@ -129,13 +138,22 @@ def overfitting(e: Evidence) -> Sign:
     training = e.objective("end")
     apart = float(values[-5:].mean() - training) / e.scale if math.isfinite(training) else 0.1
     falls = after < before or not math.isfinite(after)
-    strength = min(rise / e.scale / RISE, apart / 0.1) if falls and at < len(values) - 5 else 0.0
+    strength = 0.0
+    if falls and at < len(values) - 5:
+        strength = max(min(rise / e.scale / RISE, apart / 0.1), _rose(rise, best, training, e.noise))
     words = (
         f"validation loss rose from its best {shown(float(values[at]))} in round {rounds[at]:.0f} to "
         f"{shown(float(np.median(values[-5:])))}",
         f"training loss fell to {shown(training if math.isfinite(training) else after)}",
     )
     return Sign(min(strength, 10.0), words, round_index=int(rounds[at]))
+
+
+def _rose(rise: float, best: float, training: float, noise: float) -> float:
+    """Return how clearly a loss that is small beside what was gained rose again; above 0 only where all losses are."""
+    if not (rise > 0 and best > 0 and training > 0):
+        return 0.0
+    return min(rise / best / ROSE, (best + rise) / training / ABOVE, rise / max(CLEAR * noise, 1e-12), SURE)
 
 
 def _training(e: Evidence, first: float, last: float) -> float:
@@ -174,7 +192,13 @@ def smaller_model(e: Evidence) -> Change:
 
 
 def wrong_loss(e: Evidence) -> Sign:
-    """Squared errors have heavy tails: a few examples make most of the loss."""
+    """Squared errors have heavy tails: a few examples make most of the loss.
+
+    The last model's errors are taken where they were looked at, those of the record otherwise.
+    """
+    tail = e.looks.get("end", {}).get("tail")
+    if tail is not None:
+        return Sign(tail / TAIL, (f"the largest 1% of the errors make {tail:.0%} of the loss; of normal errors 8.5%",))
     squared, absolute = e.series("validation_error")[1], e.series("validation_mae")[1]
     if not len(absolute) or not len(squared) or absolute[-1] <= 0:
         return NOTHING

@@ -16,6 +16,8 @@ NOISE_GAIN = 0.006
 """Share of what was gained that full batches gain in one round at the end."""
 ADDED_GAIN = 0.0005
 """The same where the scenario adds noise to gradients."""
+FIRST_GAIN = 0.05
+"""Share of the first loss that the first round gains without added noise, in a run that ended above its start."""
 MOSTLY = 0.7
 """Share of the gain of half the rate that full batches must have."""
 RATIO = 8.0
@@ -47,8 +49,17 @@ def noise_floor(e: Evidence) -> Sign:
         )
     else:
         strength /= max(1.0, too_few_rounds(e).strength, falling(e)) ** 2
-    explains = ("rate_too_high", "too_few_rounds", "model_too_small") if added and gain >= half else ()
-    return Sign(min(strength, 10.0), words, explains=explains)
+    explained: tuple[str, ...] = ("rate_too_high", "too_few_rounds", "model_too_small") if gain >= half else ()
+    if added and e.ruined and (first := _first_gain(e)) > strength:
+        words = (words[0], f"without it the first round ends {shown(first * FIRST_GAIN * e.objective('start'))} lower")
+        strength, explained = first, ("rate_too_high", "exploding", "too_few_rounds", "model_too_small")
+    return Sign(min(strength, 10.0), words, explains=explained if added else ())
+
+
+def _first_gain(e: Evidence) -> float:
+    """Return what the first round gains without added noise, in units of the threshold; 0 where it is not clear."""
+    gain, first = e.gain("start", "noiseless") * e.scale, e.objective("start")
+    return gain / first / FIRST_GAIN if first > 0 else 0.0
 
 
 def less_noise(e: Evidence) -> Change:

@@ -20,6 +20,8 @@ LINEAR = 2.1
 """Times the first round's fall that eight times the rate must gain: a linear response would give 7."""
 FREED = 1.8
 """Times the first round's fall that a round without clipping must gain."""
+BENT = 1.6
+"""The same where both a gain at the end and a shortfall speak for it."""
 STILL = 0.05
 """Share of what was gained that as many rounds again would gain with the doubled (undecayed, unclipped) steps."""
 RISEN = 0.5
@@ -92,7 +94,8 @@ def rate_too_low(e: Evidence) -> Sign:
         return NOTHING
     response = much["gain"] / -own["change"]
     ahead = e.gain("end", "fourfold_rate") * e.rounds
-    strength = min(response / LINEAR, max(ahead / STILL, e.shortfall / SHORT))
+    still, short = ahead / STILL, e.shortfall / SHORT
+    strength = max(min(response / LINEAR, max(still, short)), min(response / BENT, still, short, 1.2))
     words = (
         f"in the first round eight times the rate lowers the training loss {1 + response:.1f} times as far",
         f"at the end four times the rate gains {shown(e.gain('end', 'fourfold_rate') * e.scale)} a round more",

@@ -99,7 +99,7 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation("fourfold_rate", ("end",), _rate(4.0)),
     Variation("eightfold_rate", ("start",), _rate(8.0)),
     Variation("full_batch", ("end",), _full_batch, applies=lambda o: o.batch_size != "full", small=True),
-    Variation("noiseless", ("end",), _noiseless, applies=lambda o: o.gradient_noise > 0, small=True),
+    Variation("noiseless", ("start", "end"), _noiseless, applies=lambda o: o.gradient_noise > 0, small=True),
     Variation("larger_cohort", ("end",), cohort=4, small=True),
     Variation(
         "unclipped", ("start", "end"), _unclipped, applies=lambda o: o.clip_norm is not None or o.clip_value is not None

@@ -1,11 +1,12 @@
 """How often the diagnosis is right: runs with planted causes, and healthy ones.
 
     make causes
-    python tests/benchmarks/causes/measure.py [--seeds N] [--only CAUSE ...] [--keep FOLDER] [--minutes M]
+    python tests/benchmarks/causes/measure.py [--seeds N] [--healthy N] [--only CAUSE ...] [--keep FOLDER] [--minutes M]
 
-Thresholds were set on runs of seeds 0 to 4. The tables of docs/explaining.md, written between their marks, are those of
-seeds 5 to 9. With --keep, played runs are kept and not played again. With --minutes, no run is begun after that time;
-the planted runs that were played are then a random sample of all, and the text says how many there are.
+Runs of seeds below 50 were looked at while causes were written. The tables of docs/explaining.md, written between their
+marks, are those of seeds from 50 on. With --keep, played runs are kept and not played again. With --minutes, no run is
+begun after that time; the planted runs that were played are then a random sample of all, and the text says how many
+there are.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ from server.diagnosis.evidence import Evidence  # noqa: E402
 
 DOCS = ROOT / "docs" / "explaining.md"
 BEGIN, END = "<!-- causes: written by make causes -->", "<!-- end of causes -->"
-CALIBRATION = 5
-"""Seeds below it were looked at when thresholds were set."""
+UNSEEN = 50
+"""Seeds below it were looked at when causes were written."""
 MAKERS = ("tests/benchmarks/causes/plants.py", "tests/benchmarks/causes/playing.py",
           *(f"simulator/explaining/{name}.py" for name in ("looks", "pooled", "reference", "trials")))  # fmt: skip
 """The files of which kept evidence is a result; with others it is made again."""
@@ -72,13 +73,12 @@ class Result:
     seconds: float
 
 
-def cases(causes: Iterable[str], seeds: Iterable[int]) -> list[Case]:
-    """Return the healthy runs of all bases and seeds, and the planted ones in a fixed random order.
+def cases(causes: Iterable[str], seeds: Sequence[int], healthy: Sequence[int]) -> list[Case]:
+    """Return the healthy runs of all bases and their seeds, and the planted ones in a fixed random order.
 
     Where time ends before the plays do, the planted runs that were played are then a random sample of all.
     """
-    seeds = list(seeds)
-    plain = [Case("healthy", base, 0, seed) for base in BASES for seed in seeds]
+    plain = [Case("healthy", base, 0, seed) for base in BASES for seed in healthy]
     planted = [
         Case(cause, base, level, seed)
         for cause in causes
@@ -200,38 +200,39 @@ def main() -> None:
     """Play, diagnose, print, and write the docs' tables where everything was played."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--healthy", type=int, default=40, help="seeds of healthy runs, at least as many")
+    parser.add_argument("--first", type=int, default=UNSEEN, help="the first seed")
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this time")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument(
-        "--misses", action="store_true", help="print the runs of the thresholds' seeds that were missed"
-    )
+    parser.add_argument("--misses", action="store_true", help="print the runs of the looked-at seeds that were missed")
     given = parser.parse_args()
     if given.keep is not None:
         given.keep.mkdir(parents=True, exist_ok=True)
-    planned, end = cases(given.only or PLANTS, range(given.first, given.seeds)), time.time() + 60 * given.minutes
+    first = given.first
+    seeds, healthy = (range(first, first + number) for number in (given.seeds, max(given.seeds, given.healthy)))
+    planned, end = cases(given.only or PLANTS, seeds, healthy), time.time() + 60 * given.minutes
     jobs = [(case, given.keep, end) for case in planned]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         made = {case: one for case, one in pool.map(_play, jobs, chunksize=4) if one is not None}
     played = {case: one for case, one in made.items() if Case("healthy", case.base, 0, case.seed) in made}
     found = results(played)
-    known, reported = ([r for r in found if (r.case.seed < CALIBRATION) == old] for old in (True, False))
-    halves = (("seeds of the thresholds", known, True), ("seeds that are reported", reported, False))
+    known, reported = ([r for r in found if (r.case.seed < UNSEEN) == old] for old in (True, False))
+    halves = (("seeds that were looked at", known, True), ("seeds that are reported", reported, False))
     for name, some, old in halves:
-        number = sum((case.seed < CALIBRATION) == old for case in planned)
+        number = sum((case.seed < UNSEEN) == old for case in planned)
         print(f"\n{name}\n\n{words(some, number)}" if some else f"\n{name}: none")
     if given.misses:
         for r in found:
             missed = _false(r) if r.case.cause == "healthy" else r.harmed and not _right(r, 3)
-            if missed and r.case.seed < CALIBRATION:
+            if missed and r.case.seed < UNSEEN:
                 print(r.case.name, r.found[:4])
     if not given.only and reported:
         text = DOCS.read_text()
         before, _, rest = text.partition(BEGIN)
         after = rest.partition(END)[2]
-        number = sum(case.seed >= CALIBRATION for case in planned)
+        number = sum(case.seed >= UNSEEN for case in planned)
         DOCS.write_text(f"{before}{BEGIN}\n\n{words(reported, number)}\n\n{END}{after}")
 
 
