@@ -16,6 +16,8 @@ from server.convergence.noise import deviation
 
 Line = Mapping[str, Any]
 _LOSSES = ("optimality_gap", "validation_loss", "train_loss")
+CLEAR = 1.645
+"""Standard errors of a gain that counts: where nothing is gained, 5% of normal ones are larger."""
 NEWEST = 5
 """Rounds whose median stands for the end of a curve."""
 
@@ -170,7 +172,7 @@ class Evidence:
     def gain(self, place: str, name: str) -> float:
         """Return the gain of a trial as a share of `scale`, where it is clear of its error; 0 otherwise."""
         found = self.trial(place, name)
-        if found is None or not math.isfinite(found["gain"]) or abs(found["gain"]) < 1.645 * found["error"]:
+        if found is None or not math.isfinite(found["gain"]) or abs(found["gain"]) < CLEAR * found["error"]:
             return 0.0
         return found["gain"] / self.scale
 

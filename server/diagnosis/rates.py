@@ -9,7 +9,7 @@ import numpy as np
 from clients.core.arrays import F64
 from clients.training.schedule_options import ScheduleOptions
 from server.convergence.facts import label_of, shown
-from server.diagnosis.evidence import Evidence
+from server.diagnosis.evidence import CLEAR, Evidence
 from server.diagnosis.finding import NOTHING, Change, Sign
 
 FIRST_RISE = 0.05
@@ -61,7 +61,7 @@ def rate_too_high(e: Evidence) -> Sign:
 
 def _is_worse(e: Evidence, place: str, name: str) -> bool:
     found = e.trial(place, name)
-    return found is not None and math.isfinite(found["gain"]) and found["gain"] <= 2 * found["error"]
+    return found is not None and math.isfinite(found["gain"]) and found["gain"] <= CLEAR * found["error"]
 
 
 def _divergence(e: Evidence) -> str:

@@ -292,6 +292,59 @@ def test_model_is_too_small_where_a_wider_one_does_better():
     assert strengths(_short(pooled=0.5, reference_loss=0.5, wider_loss=0.2))["model_too_small"] >= 1
 
 
+def test_shortfall_that_a_wider_model_does_not_mend_counts_half():
+    other, none = (_short(pooled=0.5, wider_loss=wide) for wide in (0.49, 0.51))
+    assert strengths(none)["model_too_small"] == pytest.approx(strengths(other)["model_too_small"] / 2, rel=0.1)
+
+
+def test_heavy_tails_are_told_by_the_largest_errors_of_the_last_model():
+    lines = lines_of(settled(), validation_error=3.0, validation_mae=1.0)
+    seen = replace(healthy(looks=looks_of(end__tail=0.09)), lines=lines)
+    assert kinds(seen) == []  # the errors of the record have outliers, those of the last model have none
+    assert kinds(healthy(looks=looks_of(end__tail=0.6))) == ["wrong_loss"]
+
+
+def test_small_rise_is_overfitting_where_it_is_clear_beside_loss_and_noise():
+    """The loss fell from 20 and rises from 0.2 to 0.24, which is little beside what was gained."""
+    turn = np.arange(ROUNDS + 1) > 30
+    values = settled(first=20.0, pace=3.0) + np.where(turn, 0.002 * (np.arange(ROUNDS + 1) - 30), 0.0)
+    training = settled(first=20.0, last=0.1, pace=3.5)
+    e = replace(healthy(), lines=lines_of(values, training))
+    assert kinds(replace(e, looks=looks_of(0.1, 20.0)))[0] == "overfitting"
+    assert strengths(replace(e, looks=looks_of(0.2, 20.0)))["overfitting"] < 1
+    noisy = values + 0.03 * np.random.default_rng(3).standard_normal(len(values))
+    assert strengths(replace(e, lines=lines_of(noisy, training), looks=looks_of(0.1, 20.0)))["overfitting"] < 1
+
+
+def test_moderate_answer_to_a_larger_rate_needs_both_signs_of_the_end():
+    start = {"first": 2.0, "start__trials__own": trial(0, -0.1), "start__trials__eightfold_rate": trial(0.18, -0.28)}
+    lines = lines_of(settled(20, pace=12.0))
+    both = looks_of(end__trials__fourfold_rate=trial(0.02), reference_loss=0.2, **start)
+    one = looks_of(end__trials__fourfold_rate=trial(0.02), reference_loss=0.6, **start)
+    assert strengths(replace(healthy(), lines=lines, looks=both))["rate_too_low"] >= 1
+    assert strengths(replace(healthy(), lines=lines, looks=one))["rate_too_low"] < 1
+
+
+def test_fewer_rounds_need_a_smaller_shortfall():
+    values = np.array([2.0, 0.27, 0.245, 0.235, 0.23])
+    few = replace(healthy(), lines=lines_of(values), looks=looks_of(0.23))
+    assert few.shortfall < 0.03
+    assert kinds(few) == ["too_few_rounds"]
+    level = replace(healthy(), lines=lines_of(settled(last=0.245)), looks=looks_of(0.23))
+    assert level.shortfall == pytest.approx(few.shortfall, abs=0.001)
+    assert kinds(level) == []
+
+
+def test_added_noise_that_ruins_a_run_is_told_by_its_first_round():
+    rises = np.linspace(2.0, 9.0, ROUNDS + 1)
+    start = {"own": trial(0, -0.3), "eighth_rate": trial(0.1, -0.4), "noiseless": trial(0.5, -0.8)}
+    looks, local = looks_of(9.0, start__trials=start, end={"losses": [9.0] * 10}), {"gradient_noise": 1.6}
+    ruined = replace(healthy(), lines=lines_of(rises), scenario=scenario_with("local", **local), looks=looks)
+    assert kinds(ruined)[:2] == ["noise_floor", "rate_too_high"]
+    assert any("first round ends 0.5 lower" in clause for clause in diagnose(ruined).findings[0].evidence)
+    assert "noise_floor" not in kinds(replace(ruined, scenario=SCENARIO))
+
+
 def test_model_that_fits_training_examples_alone_is_not_too_small():
     e = replace(_short(pooled=0.8), looks=looks_of(0.05, pooled_loss=0.8))
     assert strengths(e)["model_too_small"] == 0
