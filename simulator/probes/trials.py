@@ -18,7 +18,7 @@ from server.algorithms.options import AlgorithmOptions
 from server.rounds.model_metrics import ModelMetrics, curve_of_objective
 from server.rounds.play import play_round
 from server.rounds.sampling import CohortSampler
-from server.rounds.strategy import FederatedStrategy
+from server.rounds.strategy import FederatedStrategy, nobody
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.grid.local_clients import LocalClients
 from simulator.probes.sample import p_of
@@ -139,7 +139,7 @@ class TrialRounds:
         facts = session.population.federation
         seed = seed_of(session.task.seed, cohort, "probe/cohort")
         sampler = CohortSampler(options, facts.sizes, seed, shares=facts.shares)
-        federation = replace(standing.own.federation, local=whole, sampler=sampler, evaluated=_nobody, hashed=False)
+        federation = replace(standing.own.federation, local=whole, sampler=sampler, evaluated=nobody, hashed=False)
         strategy = FederatedStrategy(algorithm, federation)
         assert session.states is not None, "the clients are in this process"
         clients = LocalClients(standing.engine(task), session.codec, session.states,
@@ -232,10 +232,6 @@ def _of_everyone(options: AlgorithmOptions) -> AlgorithmOptions:
     if options.sampling == "by_examples" and "weighting" in names:
         changes["weighting"] = "examples"
     return replace(options, **changes)
-
-
-def _nobody(round_index: int) -> I64:
-    return np.zeros(0, np.int64)
 
 
 def check_repeats(repeats: object) -> int:

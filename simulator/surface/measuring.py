@@ -244,7 +244,9 @@ class _Measurement:
         if used < there:
             found.append(f"The loss is over {used:,} examples, drawn from {there:,}; all models are measured on these.")
         if states.ends is not None and states.ends.cohort > len(states.ends.clients):
-            found.append(f"{len(states.ends.clients)} of the {states.ends.cohort} clients of the round are shown.")
+            lost = f": the ends of {states.ends.lost} are not finite" if states.ends.lost else ""
+            shown = f"{len(states.ends.clients)} of the {states.ends.cohort} clients of the round are shown"
+            found.append(f"{shown}{lost}.")
         if self.session.task.buffers.size:
             found.append(f"All points of the plane have the buffers (such as batch statistics) of {origin.name}.")
         if self.many.reason:

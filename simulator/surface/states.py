@@ -119,9 +119,10 @@ def states_of(session: Session, run: Replayable, wanted: Wanted) -> ServerStates
                     if wanted.ends_needed:
                         raise
                     notes.append(f"The {error.field} {error.problem}.")
-    if missing:
-        notes.append(f"Rounds {max(whole.after, 0)} to {whole.last} were played again to find the states.")
-    return ServerStates(models, path, ends, whole.last >= 0, tuple(notes))
+    first = max(whole.after, 0) + 1
+    if missing and whole.last >= first:
+        notes.append(f"Rounds {first} to {whole.last} were played again to find the states.")
+    return ServerStates(models, path, ends, whole.last >= first, tuple(notes))
 
 
 @dataclass(frozen=True)
