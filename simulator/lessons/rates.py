@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
-from simulator.lessons.reading import curvatures, factor, floor, last, noise_floor, series
+from simulator.lessons.reading import centres, curvatures, factor, floor, last, noise_floor
 from simulator.lessons.scenes import QUADRATIC, scene
 
 if TYPE_CHECKING:
@@ -90,18 +90,18 @@ NOISY = scene(
 
 
 def _schedules(runs: Runs) -> Numbers:
-    local = runs["decays too early"].session.scenario.local
-    rounds = runs["decays too early"].session.scenario.run.rounds
-    left = float(np.prod([1 - local.lr(r) for r in range(1, rounds + 1)]))
-    start = float(series(runs["decays too early"], DISTANCE)[0])
+    early = runs["decays too early"]
+    local, rounds = early.session.scenario.local, early.session.scenario.run.rounds
+    left = np.prod([1 - local.lr(r) * curvatures(early)[0] for r in range(1, rounds + 1)], axis=0)
+    start = early.session.start.params.numpy() - centres(early)[0]
     return {
         "floor_constant": floor(runs["constant"], GAP, 150),
         "theory_constant": noise_floor(runs["constant"]),
         "end_step": floor(runs["step"], GAP, 190),
         "end_cosine": floor(runs["cosine"], GAP, 190),
         "end_inverse": floor(runs["1/t"], GAP, 190),
-        "distance_early": last(runs["decays too early"], DISTANCE),
-        "theory_early": left * start,
+        "distance_early": last(early, DISTANCE),
+        "theory_early": float(np.linalg.norm(left * start)),
     }
 
 

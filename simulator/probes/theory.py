@@ -14,6 +14,7 @@ from clients.core.numbers.lanczos import lanczos
 from clients.engines.many.hessian import LossHessian
 from clients.training.optimizers import LINEAR, penalties
 from clients.training.options import LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.options import AlgorithmOptions, AveragingOptions
 from simulator.probes.curvature import Curvature, steps_of
 from simulator.probes.formulas.cohort_law import CohortLaw
@@ -98,15 +99,20 @@ def measured_gradients(
 
 
 def _noise(standing: Standing, shadows: Shadows, draws: int) -> tuple[Estimate, F64]:
-    """Return sum p_k sigma_k^2 and sigma_k^2 (n,): of gradients of single steps of plain SGD."""
+    """Return sum p_k sigma_k^2 and sigma_k^2 (n,): of gradients of single steps of plain SGD.
+
+    The steps have the round's rate; where that is 0, the rate 1.
+    """
     sample = shadows.sample
-    lr = standing.session.task.local.lr(standing.next_round)
-    if not shadows.is_random or lr == 0:
+    if not shadows.is_random:
         return Estimate(0.0, 0.0, EXACT), np.zeros(len(sample.clients))
     step = replace(
         shadows.local, optimizer="sgd", local_steps=1, l1=0.0, l2=0.0, decoupled_weight_decay=None, clip_norm=None,
         clip_value=None,
     )  # fmt: skip
+    lr = step.lr(standing.next_round)
+    if lr == 0:
+        step, lr = replace(step, local_lr=1.0, schedule=ScheduleOptions()), 1.0
     rows = torch.stack([shadows.train(step, draw=r, plain=True) for r in range(draws)]) / lr
     return within_clients(rows, sample.weights)
 

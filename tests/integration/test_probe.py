@@ -179,6 +179,19 @@ def test_dropout_counts_as_gradient_noise(tmp_path: Path) -> None:
     assert drift.causes["local_steps"] < 1e-9 * drift.ideal_square  # one epoch of full batches is one step
 
 
+def test_noise_of_a_step_is_measured_in_a_round_whose_local_rate_is_0(tmp_path: Path) -> None:
+    schedule = "local.schedule={kind='cosine',rounds=8}"
+    run = fs.simulate(digits(schedule, "run.keep_checkpoints_every=1"), out=tmp_path / "run")
+    assert run.path is not None
+    before, still = (fs.probe(run.path, round=r, parts=("curvature",), repeats=40, record=False) for r in (6, 7))
+    assert before.gradients is not None
+    assert still.gradients is not None
+    assert still.theory is not None
+    assert still.theory.local_lr == 0 < before.theory.local_lr  # type: ignore[union-attr]
+    assert still.gradients.noise.value == pytest.approx(before.gradients.noise.value, rel=0.3)
+    assert still.gradients.averaged_noise == pytest.approx(before.gradients.averaged_noise, rel=0.3)
+
+
 def test_few_clients_of_many_stand_for_the_federation(tmp_path: Path) -> None:
     sets = ("partition.clients=60", "algorithm.cohort=3", "run.rounds=1", "partition.min_size=4")
     fs.simulate(digits(*sets), out=tmp_path / "run")
