@@ -11,6 +11,7 @@ from typing import Any
 from dashboards.grafana.names import FOLDER_UID, LIVE_UID, RUNS_UID, TAG
 from dashboards.grafana.promql import ROUND_0
 from dashboards.grafana.server import Done, GrafanaServer
+from server.diagnosis.finding import options_of
 from server.record.checked.line_files import damaged
 from server.record.records import RunFolder
 
@@ -128,12 +129,8 @@ def findings(folder: RunFolder) -> list[Note]:
 def _finding_words(finding: Mapping[str, Any]) -> str:
     title, change = str(finding["title"]), finding.get("change") or {}
     words = f"{title[:1].upper()}{title[1:]}: {'; '.join(map(str, finding['evidence']))}."
-    sets = " ".join(f"--set {key}={_value(value)}" for key, value in (change.get("sets") or {}).items())
+    sets = options_of(change.get("sets") or {})
     return words + (f" Try: {change['words']}" + (f" ({sets})" if sets else "") + "." if change else "")
-
-
-def _value(value: object) -> str:
-    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
 
 
 def push(

@@ -19,7 +19,7 @@ import numpy as np
 
 from clients.core.arrays import F64
 from clients.core.errors import RunFolderError
-from dashboards.report.formats import count, is_number
+from dashboards.report.formats import count, is_number, rounded
 from dashboards.report.round_series import at, is_regression
 from dashboards.study.study_data import ENDED, StudyData
 from server.record.checked.parsing import parse_json
@@ -234,4 +234,4 @@ def _along(places: F64, x: F64, y: F64) -> F64:
 
 
 def _short(values: F64) -> list[float | None]:
-    return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
+    return [rounded(float(value), DIGITS) for value in values]
