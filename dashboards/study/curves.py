@@ -19,6 +19,7 @@ import numpy as np
 
 from clients.core.arrays import F64
 from clients.core.errors import RunFolderError
+from clients.core.numbers.spacing import evenly_spaced
 from dashboards.report.formats import count, is_number, rounded
 from dashboards.report.round_series import at, is_regression
 from dashboards.study.study_data import ENDED, StudyData
@@ -216,7 +217,7 @@ def _places(all_x: Sequence[F64]) -> F64:
         return found
     shared = all_x[0]
     if all(len(np.setdiff1d(x, shared, assume_unique=True)) == 0 for x in all_x):  # one grid, such as rounds
-        return np.asarray(found[np.unique(np.linspace(0, len(found) - 1, POINTS).round().astype(int))])
+        return np.asarray(found[evenly_spaced(len(found), POINTS)])
     return np.linspace(found[0], found[-1], POINTS)
 
 

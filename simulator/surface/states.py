@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError, StrategyError, UserError
+from clients.core.numbers.spacing import evenly_spaced
 from clients.core.parameters import Layout
 from clients.training.task import LearningTask
 from server.record.records import RunFolder
@@ -193,8 +193,7 @@ def _path_rounds(
             f"The path has the {len(kept)} kept states alone: playing the run again takes about {needed:.0f} s, and "
             f"{wanted.seconds:g} s are allowed."
         )
-    places = np.linspace(0, len(rounds) - 1, min(most, len(rounds))).round().astype(int)
-    return tuple(rounds[k] for k in np.unique(places)), note
+    return tuple(rounds[k] for k in evenly_spaced(len(rounds), most)), note
 
 
 def _checked(round_index: int, last: int) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.errors import RunFolderError, StrategyError
+from clients.core.numbers.spacing import evenly_spaced
 from clients.training.work import CohortWork
 from server.algorithms.state import ServerState
 from server.rounds.checkpointer import RunCheckpointer
@@ -116,7 +116,7 @@ def client_ends(session: Session, state: ServerState) -> ClientEnds:
     vectors = state.vectors or algorithm.server.init(state.params)
     cohort = own.federation.sampler.draw(round_index).clients
     fits = ENDS_BYTES // max(1, state.params.nbytes + state.buffers.nbytes)
-    clients = _spread(cohort, max(1, min(MOST_ENDS, fits)))
+    clients = cohort[evenly_spaced(len(cohort), max(1, min(MOST_ENDS, fits)))]
     work = CohortWork(
         round_index=round_index,
         clients=clients,
@@ -138,10 +138,3 @@ def client_ends(session: Session, state: ServerState) -> ClientEnds:
         raise StrategyError("ends", problem, fix="Name an earlier round.")
     lost = int((~finite).sum())
     return ClientEnds(round_index, state, update.clients[finite], params[finite], buffers[finite], len(cohort), lost)
-
-
-def _spread(cohort: I64, most: int) -> I64:
-    """Return at most so many clients of a cohort, evenly spaced."""
-    if len(cohort) <= most:
-        return cohort
-    return cohort[np.linspace(0, len(cohort) - 1, most).round().astype(np.int64)]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clients.core.errors import UserError
+from clients.core.numbers.spacing import evenly_spaced
 from clients.training.schedule_options import ScheduleOptions
 from dashboards.report.client_grid import FEWEST_CELLS
 from dashboards.report.formats import is_number, number, rounded
@@ -64,8 +65,7 @@ def theory_view(run: RunData, cells: int, rounds: int) -> tuple[dict[str, Any] |
 
 def _spread(found: Sequence[Probe], most: int) -> list[Probe]:
     """Return at most so many, evenly spaced, with the first and the last."""
-    places = np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int)
-    return [found[k] for k in np.unique(places)]
+    return [found[k] for k in evenly_spaced(len(found), most)]
 
 
 def _tables(lines: Sequence[Line], columns: Mapping[str, Mapping[int, float]], rounds: int) -> list[dict[str, Any]]:
