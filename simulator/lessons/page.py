@@ -28,7 +28,7 @@ def _list() -> Iterator[str]:
         yield f"### {group}\n\n| lesson | question | arms | claims |\n|---|---|---|---|"
         for row in rows:
             claims = " ".join(claim.words for claim in row.claims)
-            cells = (f"`{row.name}`", row.question, ", ".join(row.arms), claims)
+            cells = (f"`{row.name}`", row.question, "; ".join(row.arms), claims)
             yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
         yield ""
 
