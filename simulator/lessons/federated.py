@@ -311,7 +311,7 @@ LABEL_SKEW = Lesson(
     "{then_accuracy_alike:.0%}, {then_accuracy_skewed:.0%} and {then_accuracy_extreme:.0%}: all learn less in as "
     "many rounds.",
     trial=("local.local_steps=2",),
-    theory="A client with two labels has its minimum where the other labels are never said, and local steps lead "
+    theory="A client with two labels has its minimum where the other labels are never predicted, and local steps lead "
     "there. The gap between the clients' gradients, not the amount of data, slows FedAvg (Zhao et al. 2018; Hsu "
     "et al. 2019).",
     claims=(

@@ -196,12 +196,27 @@ def _changes(local: LocalOptions, every: I64) -> Sequence[_Change]:
         _Change("another batch order", batches=True),
         _Change("full batch", whole, lambda o: replace(o, batch_size="full", drop_last=False)),
         _Change("one local step", one, lambda o: replace(o, local_epochs=None, local_steps=1)),
-        _Change("half the local rate", (f"local.local_lr={lr / 2:g}",), lambda o: replace(o, local_lr=o.local_lr / 2)),
         _Change(
-            "double the local rate", (f"local.local_lr={lr * 2:g}",), lambda o: replace(o, local_lr=o.local_lr * 2)
+            "half the local rate", (f"local.local_lr={_exact(lr / 2)}",), lambda o: replace(o, local_lr=o.local_lr / 2)
+        ),
+        _Change(
+            "double the local rate",
+            (f"local.local_lr={_exact(lr * 2)}",),
+            lambda o: replace(o, local_lr=o.local_lr * 2),
         ),
         _Change("all clients", ("algorithm.cohort=",), everyone=True),
     )
+
+
+def _exact(value: float) -> str:
+    """Return a number as short as possible without another value.
+
+    Example:
+        >>> _exact(2.0), _exact(2 / 11)
+        ('2', '0.18181818181818182')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _skipped(rounds: TrialRounds) -> dict[str, str]:
