@@ -262,6 +262,15 @@ def test_run_with_other_clients_or_another_strategy_is_refused_by_name(
         fs.probe(run)
 
 
+def test_round_that_left_parameters_that_are_not_finite_is_refused(tmp_path: Path) -> None:
+    run = fs.simulate(digits("local.local_lr=1e18", "local.l2=1"), out=tmp_path / "run")
+    assert run.outcome["outcome"] == "diverged"
+    assert run.path is not None
+    with pytest.raises(UserError, match="round: 1 left parameters that are not finite"):
+        fs.probe(run.path, round=1)
+    assert fs.probe(run.path, parts=("curvature",)).round_index == 0
+
+
 def test_run_of_a_flower_strategy_is_refused_by_name(tmp_path: Path) -> None:
     strategy = flwr.serverapp.strategy.FedAvg(fraction_evaluate=0.0)
     fs.simulate(digits("run.rounds=1"), strategy=strategy, out=tmp_path / "run")
