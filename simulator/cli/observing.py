@@ -99,7 +99,7 @@ def push(options: PushOptions) -> None:
     $ fedscape dashboards push --url http://127.0.0.1:3000
     $ fedscape dashboards push --run runs/first --run runs/second
     """
-    from dashboards.grafana.push import notes
+    from dashboards.grafana.push import notes_by_run
     from dashboards.grafana.push import push as set_up
     from dashboards.grafana.server import connect
 
@@ -116,10 +116,10 @@ def push(options: PushOptions) -> None:
     token = token_of(TOKEN)
     if token is None:
         raise UserError("token", "of Grafana is missing", fix=fix)
-    happened = [note for run in options.runs for note in notes(run)]
+    runs = notes_by_run(options.runs)
     with connect(options.url, token, timeout=options.timeout) as server:
         for what, done in set_up(
-            server, title=options.folder, live_url=options.live_url, runs_url=options.runs_url, happened=happened
+            server, title=options.folder, live_url=options.live_url, runs_url=options.runs_url, runs=runs
         ):
             print(f"{done:<10}{what}", flush=True)
 
