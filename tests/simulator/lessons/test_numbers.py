@@ -11,6 +11,7 @@ from simulator.lessons.federated import PARTICIPATION
 from simulator.lessons.fitting import SEARCH
 from simulator.lessons.games import CIRCLES, DRAWN, eigenvalue, factor_of
 from simulator.lessons.lesson import Lesson, Numbers
+from simulator.lessons.networks import EXPLODING
 from simulator.lessons.play import scenarios_of
 from simulator.lessons.rates import NOISE_FLOOR, WARM_UP
 from simulator.lessons.reading import factor, noise_floor
@@ -63,6 +64,11 @@ def test_floor_of_cohorts_has_no_closed_form_where_clients_take_different_number
     found = numbers_of(PARTICIPATION, f"local.local_steps=[{steps}]", "run.rounds=1")
     assert math.isnan(found["theory_2"])
     assert numbers_of(PARTICIPATION, "2 of 20:algorithm.cohort=20", "run.rounds=1")["theory_2"] == 0
+
+
+def test_growth_over_no_further_steps_is_nan() -> None:
+    changes = ("radius 1.3, clipped, 12 steps:data.window=48", "run.rounds=1")
+    assert math.isnan(numbers_of(EXPLODING, *changes)["growth_loss"])
 
 
 def test_real_digits_have_no_distance_without_validation_examples() -> None:
