@@ -12,6 +12,7 @@ from torch import nn
 from clients.core.arrays import F64
 from clients.core.numbers.lanczos import lanczos
 from clients.engines.many.hessian import LossHessian
+from clients.modules.players import TwoPlayer
 from clients.training.optimizers import LINEAR, penalties
 from clients.training.options import LocalOptions
 from clients.training.schedule_options import ScheduleOptions
@@ -35,6 +36,7 @@ from simulator.probes.standing import Standing
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 PREDICTED = ("fedavg", "fedsgd")
 EXACT = "no random number enters the clients' work"
+GAME = "The model is a game of two players, whose steps do not descend the objective."
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ def theory_of(
     """Return what theory says of the next rounds; `hessian` is that of the curvature."""
     session = standing.session
     local, lr = session.task.local, session.task.local.lr(standing.next_round)
+    if isinstance(session.task.module, TwoPlayer):
+        return Theory(lr, None, None, None, None, (GAME,), ())
     largest, smallest = curvature.largest.value, curvature.smallest.value
     positive = largest > 0 and math.isfinite(largest)
     limit = largest_stable(largest) if positive else None

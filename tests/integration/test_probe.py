@@ -192,6 +192,37 @@ def test_noise_of_a_step_is_measured_in_a_round_whose_local_rate_is_0(tmp_path: 
     assert still.gradients.averaged_noise == pytest.approx(before.gradients.averaged_noise, rel=0.3)
 
 
+@pytest.mark.parametrize("order", ["simultaneous", "alternating"])
+def test_game_has_no_predicted_course(order: str, tmp_path: Path) -> None:
+    """The Dirac-GAN circles its equilibrium, whatever the curvature of the distance from it."""
+    scenario = fs.load_scenario("dirac-gan", sets={"run.rounds": 2, "model.order": order})
+    run = fs.simulate(scenario, out=tmp_path / "run")
+    assert run.path is not None
+    found = fs.probe(run.path, repeats=3)
+    assert found.theory is not None
+    assert found.theory.failures == ("The model is a game of two players, whose steps do not descend the objective.",)
+    assert found.theory.limit is found.theory.contraction is found.theory.gap is None
+    if order == "alternating":
+        assert "the ideal moves all parameters" in found.not_measured["drift_by_cause"]
+        return
+    assert found.drift_by_cause is not None
+    assert found.drift_by_cause.observed == pytest.approx(found.drift_by_cause.total)
+    assert found.drift_by_cause.causes["heterogeneity"] == pytest.approx(0, abs=1e-10)
+
+
+def test_noise_of_a_step_is_that_of_both_players(tmp_path: Path) -> None:
+    changes = {"run.rounds": 1, "data.clients": 3, "local.gradient_noise": 0.1, "data.dimension": 5}
+    values = []
+    for order in ("simultaneous", "alternating"):
+        scenario = fs.load_scenario("dirac-gan", sets={**changes, "model.order": order, "data.points": []})
+        run = fs.simulate(scenario, out=tmp_path / order)
+        assert run.path is not None
+        found = fs.probe(run.path, round=0, parts=("curvature",), record=False)
+        assert found.gradients is not None
+        values.append(found.gradients.noise.value)
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
 def test_few_clients_of_many_stand_for_the_federation(tmp_path: Path) -> None:
     sets = ("partition.clients=60", "algorithm.cohort=3", "run.rounds=1", "partition.min_size=4")
     fs.simulate(digits(*sets), out=tmp_path / "run")
