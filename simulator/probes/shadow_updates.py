@@ -20,7 +20,7 @@ from clients.engines.objective import blocks_of
 from clients.modules.copies import copy_module
 from clients.modules.dropout import Dropout
 from clients.modules.players import TwoPlayer, turns_of
-from clients.training.options import AugmentOptions, LocalOptions
+from clients.training.options import SECOND_ORDER, AugmentOptions, LocalOptions
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork, LocalWork
@@ -130,8 +130,12 @@ class Shadows:
         """Return all shadow updates of the sample; see `error_by_cause`.
 
         Raises:
-            UserError: the uplink changes updates, which is none of the causes; or players take turns.
+            UserError: the uplink changes updates, which is none of the causes; local steps follow curvature; or players
+                take turns.
         """
+        optimizer = self.local.optimizer
+        if optimizer in SECOND_ORDER:
+            raise UserError("local.optimizer", f"is {optimizer!r}, and the ideal takes steps along gradients")
         if turns_of(self.standing.session.task.module) is not None:
             raise UserError("model.order", "is 'alternating', and the ideal moves all parameters in each step")
         uplink = self.standing.own.algorithm.uplink

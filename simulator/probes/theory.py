@@ -14,7 +14,7 @@ from clients.core.numbers.lanczos import lanczos
 from clients.engines.many.hessian import LossHessian
 from clients.modules.players import TwoPlayer
 from clients.training.optimizers import LINEAR, penalties
-from clients.training.options import LocalOptions
+from clients.training.options import SECOND_ORDER, LocalOptions
 from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.options import AlgorithmOptions, AveragingOptions
 from simulator.probes.curvature import Curvature, steps_of
@@ -137,7 +137,7 @@ def theory_of(
     limit = largest_stable(largest) if positive else None
     steepest = largest_stable(curvature.steepest_client) if curvature.steepest_client > 0 else None
     steps = sorted(set(shadows.sample.steps.tolist()))
-    failures = [*_of_curvature(curvature, lr), *_of_local(local, lr), *_of_server(standing), *_of_steps(steps)]
+    failures = [*_of_curvature(curvature, local, lr), *_of_local(local, lr), *_of_server(standing), *_of_steps(steps)]
     own = session.scenario.algorithm
     if failures:
         return Theory(lr, limit, steepest, None, None, tuple(failures), ())
@@ -180,7 +180,7 @@ def _gap(shadows: Shadows, hessian: LossHessian, smallest: float) -> Range | Non
     return Range(0.5 * square * low, 0.5 * square * high)
 
 
-def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
+def _of_curvature(curvature: Curvature, local: LocalOptions, lr: float) -> list[str]:
     found = []
     largest, smallest = curvature.largest.value, curvature.smallest.value
     if curvature.is_negative:
@@ -193,7 +193,7 @@ def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
         found.append(
             f"The smallest curvature, {smallest:.3g}, is known up to {curvature.residuals[0]:.2g}: no rate follows."
         )
-    if largest > 0 and lr >= largest_stable(largest):
+    if local.optimizer in LINEAR and largest > 0 and lr >= largest_stable(largest):
         found.append(f"The local rate {lr:.4g} is at or above 2 / L = {largest_stable(largest):.4g}: steps along the "
                      "steepest direction do not descend.")  # fmt: skip
     return found
@@ -201,7 +201,9 @@ def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
 
 def _of_local(local: LocalOptions, lr: float) -> list[str]:
     found = []
-    if local.optimizer not in LINEAR:
+    if local.optimizer in SECOND_ORDER:
+        found.append(f"The local optimiser {local.optimizer!r} uses curvature, and the recursion is that of SGD.")
+    elif local.optimizer not in LINEAR:
         found.append(
             f"The local optimiser {local.optimizer!r} is adaptive: its steps are not in proportion to gradients."
         )

@@ -192,6 +192,15 @@ def test_noise_of_a_step_is_measured_in_a_round_whose_local_rate_is_0(tmp_path: 
     assert still.gradients.averaged_noise == pytest.approx(before.gradients.averaged_noise, rel=0.3)
 
 
+def test_newton_steps_have_no_drift_by_cause_and_no_limit_of_gradient_steps(tmp_path: Path) -> None:
+    run = fs.simulate("quadratic-newton", out=tmp_path / "run")
+    assert run.path is not None
+    found = fs.probe(run.path, round=0)
+    assert "the ideal takes steps along gradients" in found.not_measured["drift_by_cause"]
+    assert found.theory is not None
+    assert found.theory.failures == ("The local optimiser 'newton' uses curvature, and the recursion is that of SGD.",)
+
+
 @pytest.mark.parametrize("order", ["simultaneous", "alternating"])
 def test_game_has_no_predicted_course(order: str, tmp_path: Path) -> None:
     """The Dirac-GAN circles its equilibrium, whatever the curvature of the distance from it."""
