@@ -15,6 +15,7 @@ from simulator.lessons.networks import EXPLODING
 from simulator.lessons.play import scenarios_of
 from simulator.lessons.rates import NOISE_FLOOR, WARM_UP
 from simulator.lessons.reading import factor, noise_floor
+from simulator.lessons.reading import test_accuracy as accuracy_of
 from simulator.runs.run import Run, simulate
 
 
@@ -45,6 +46,13 @@ def test_factor_is_nan_where_the_run_has_no_such_rounds() -> None:
     for start, end in ((0, 4), (2, 2), (0, -1)):
         assert math.isnan(factor(run, "optimality_gap", start, end))
     assert math.isnan(factor(run, "no_such_metric", 0, 3))
+
+
+def test_accuracy_of_zero_is_a_number() -> None:
+    run = runs_of(NOISE_FLOOR, ["run.rounds=1"], "16")["16"]
+    assert math.isnan(accuracy_of(run))
+    run.outcome["test_accuracy"] = 0.0
+    assert accuracy_of(run) == 0.0
 
 
 def test_search_without_validation_examples_chooses_nothing() -> None:
