@@ -21,7 +21,7 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from simulator.cli.console import ConsoleObserver
-from simulator.cli.pages import say_report
+from simulator.cli.looking import say_report
 from simulator.runs.run import simulate
 from simulator.scenario.sections import Scenario, load_scenario
 from simulator.surface.measuring import surface

@@ -12,6 +12,7 @@ from clients.concept_drift.options import DriftOptions
 from clients.concept_drift.table import drifting
 from clients.core import streams
 from clients.core.arrays import I64
+from clients.core.numbers.spacing import evenly_spaced
 from clients.core.population import Population
 from clients.faults.apply import affected
 from clients.faults.options import FaultOptions, Faults
@@ -66,7 +67,7 @@ def data_ground_truth(
     if population.history.ground_truth is not None:
         truth["source"] = {"name": population.name, **population.history.ground_truth()}
     if population.federation.places is not None:
-        shown = np.linspace(0, len(clients) - 1, min(len(clients), MOST_SITES)).round().astype(np.int64)
+        shown = evenly_spaced(len(clients), MOST_SITES)
         where = population.federation.places(shown)
         truth["sites"] = {
             "client": shown.tolist(),

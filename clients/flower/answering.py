@@ -19,7 +19,8 @@ from clients.core.arrays import I64
 from clients.core.errors import StrategyError
 from clients.engines.base import Engine
 from clients.flower.codec import Codec
-from clients.flower.decoding import decode_work, whole_numbers
+from clients.flower.decoding import whole_numbers
+from clients.flower.decoding_work import decode_work
 from clients.flower.incoming import LARGEST_STAMP, run_name, scenario_text, stamps_of, whole
 from clients.flower.messages import (
     CHANNELS,

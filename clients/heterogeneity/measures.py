@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from clients.core import streams
 from clients.core.arrays import F64
+from clients.core.numbers.spacing import evenly_spaced
 from clients.core.population import Population
 
 
@@ -236,7 +237,7 @@ def partition_table(population: Population, most: int = 400, most_counts: int = 
     """
     n, counts = population.num_clients, population.clients.label_counts
     shown = min(n, most if counts is None else max(1, min(most, most_counts // population.outputs)))
-    clients = np.linspace(0, n - 1, shown).round().astype(np.int64)
+    clients = evenly_spaced(n, shown)
     return {
         "clients": n,
         "size_percentiles": np.percentile(population.sizes, np.arange(101)).tolist(),

@@ -25,7 +25,7 @@ def turned(population: Population, most: float, seed: int) -> Population:
 
     Args:
         population: square images [n, s * s] or [n, channels, s, s].
-        most: angles are uniform in [-most, most], in degrees, against the clock.
+        most: angles are uniform in [-most, most], in degrees, anticlockwise.
         seed: root seed.
 
     Returns:
@@ -60,7 +60,7 @@ def _angles(keys: U64, most: float) -> F64:
 
 
 def rotation_matrix(degrees: float, side: int) -> F64:
-    """Return the matrix that turns flat images of side x side about their centre, against the clock.
+    """Return the matrix that turns flat images of side x side about their centre, anticlockwise.
 
     Each pixel of the turned image is interpolated between the four pixels around the place that it comes from; what
     comes from outside is 0.
@@ -95,7 +95,8 @@ def _side(shape: tuple[int, ...]) -> int:
 
 def _rotated(features: Tensor, angles: F64, owners: I64, side: int) -> Tensor:
     """Return images [n, ...] turned by the angles of their owners, (n,) indices into `angles`."""
-    flat = features.double().reshape(len(features), -1, side * side)
+    channels = math.prod(features.shape[1:]) // side**2
+    flat = features.double().reshape(len(features), channels, side * side)
     found = torch.empty_like(flat)
     for owner in np.unique(owners):
         mine = torch.from_numpy(np.flatnonzero(owners == owner))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import F64, I64
+from clients.core.numbers.spacing import evenly_spaced
 from clients.core.population import Population
 from clients.core.population_parts import RawSeries
 
@@ -21,7 +22,7 @@ def series_view(population: Population, sample: I64) -> dict[str, Any] | None:
     of = population.clients.series
     if of is None or not len(sample):
         return None
-    places = np.unique(np.linspace(0, len(sample) - 1, min(len(sample), MOST_SERIES)).round().astype(np.int64))
+    places = evenly_spaced(len(sample), MOST_SERIES)
     forecast = population.spec.forecast
     return {
         "origin": "" if forecast is None else forecast.origin,

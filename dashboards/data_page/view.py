@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clients.core.arrays import F64, I64
+from clients.core.numbers.spacing import evenly_spaced
 from clients.core.population import Population
 from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
 from dashboards.data_page import text as data_text
@@ -73,7 +74,7 @@ def shown_clients(held: Holdings) -> I64:
     """Return the positions of the clients that a grid shows, evenly spaced over the sample."""
     n, counts = len(held.clients), held.label_counts
     most = MOST_SHOWN if counts is None else max(1, min(MOST_SHOWN, MOST_COUNTS // counts.shape[1]))
-    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+    return evenly_spaced(n, most)
 
 
 def histogram(sizes: npt.NDArray[np.integer[Any]]) -> dict[str, Any]:
@@ -100,9 +101,7 @@ def histogram(sizes: npt.NDArray[np.integer[Any]]) -> dict[str, Any]:
 def curve(values: F64, most: int = MOST_SHOWN) -> F64:
     """Return the finite values from the largest to the smallest, at most `most` of them, evenly spaced."""
     ordered = np.sort(values[np.isfinite(values)])[::-1]
-    if len(ordered) <= most:
-        return ordered
-    return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(np.int64)]
+    return ordered[evenly_spaced(len(ordered), most)]
 
 
 def _named(values: F64, names: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from dashboards.grafana.names import FOLDER_UID, LIVE_UID, RUNS_UID, TAG
 from dashboards.grafana.promql import ROUND_0
 from dashboards.grafana.server import Done, GrafanaServer
+from server.diagnosis.finding import options_of
 from server.record.checked.line_files import damaged
 from server.record.records import RunFolder
 
@@ -96,6 +97,18 @@ def notes(path: Path) -> list[Note]:
     return found + findings(folder)
 
 
+def notes_by_run(paths: Sequence[Path]) -> dict[str, list[Note]]:
+    """Return the notes of some runs by their names; a run without any has an empty list.
+
+    Raises:
+        RunFolderError: a folder is not a run's, or cannot be read.
+    """
+    found: dict[str, list[Note]] = {}
+    for path in paths:
+        found.setdefault(run_id_of(RunFolder.open(path)), []).extend(notes(path))
+    return found
+
+
 def run_id_of(folder: RunFolder) -> str:
     """Return the name of a run in Grafana and Prometheus.
 
@@ -128,16 +141,12 @@ def findings(folder: RunFolder) -> list[Note]:
 def _finding_words(finding: Mapping[str, Any]) -> str:
     title, change = str(finding["title"]), finding.get("change") or {}
     words = f"{title[:1].upper()}{title[1:]}: {'; '.join(map(str, finding['evidence']))}."
-    sets = " ".join(f"--set {key}={_value(value)}" for key, value in (change.get("sets") or {}).items())
+    sets = options_of(change.get("sets") or {})
     return words + (f" Try: {change['words']}" + (f" ({sets})" if sets else "") + "." if change else "")
 
 
-def _value(value: object) -> str:
-    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
-
-
 def push(
-    server: GrafanaServer, *, title: str, live_url: str, runs_url: str, happened: Sequence[Note] = ()
+    server: GrafanaServer, *, title: str, live_url: str, runs_url: str, runs: Mapping[str, Sequence[Note]]
 ) -> Iterator[tuple[str, Done]]:
     """Set up a Grafana. It is idempotent.
 
@@ -146,7 +155,7 @@ def push(
         title: the folder's title.
         live_url: the Prometheus that scrapes, as Grafana reaches it.
         runs_url: the Prometheus that keeps every round, likewise.
-        happened: the notes to annotate.
+        runs: the notes to annotate, by run.
 
     Yields:
         What was pushed, and whether it was created, updated or unchanged.
@@ -160,17 +169,17 @@ def push(
     yield f"folder {title}", server.put_folder(FOLDER_UID, title)
     for model in committed():
         yield f"dashboard {model['title']}", server.put_dashboard(model, FOLDER_UID)
-    for run_id in dict.fromkeys(note.run_id for note in happened):
-        yield from annotate(server, run_id, [note for note in happened if note.run_id == run_id])
+    for run_id, found in runs.items():
+        yield from annotate(server, run_id, found)
 
 
-def annotate(server: GrafanaServer, run_id: str, happened: Sequence[Note]) -> Iterator[tuple[str, Done]]:
+def annotate(server: GrafanaServer, run_id: str, found: Sequence[Note]) -> Iterator[tuple[str, Done]]:
     """Annotate a run; findings that are not among the notes any more are removed. It is idempotent.
 
     Args:
         server: the Grafana.
         run_id: the run.
-        happened: its notes, with all of its findings.
+        found: its notes, with all of its findings.
 
     Yields:
         What was annotated, and whether it was created, updated, unchanged or removed.
@@ -178,11 +187,11 @@ def annotate(server: GrafanaServer, run_id: str, happened: Sequence[Note]) -> It
     Raises:
         UserError: the server refuses.
     """
-    for note in happened:
+    for note in found:
         done = server.put_annotation(
             1000 * (ROUND_0 + note.round_index), note.tags, f"{run_id}: {note.words}", moves=note.kind == FINDING
         )
         yield f"annotation {run_id} {note.cause or note.kind}", done
-    kept = [note.tags for note in happened if note.kind == FINDING]
+    kept = [note.tags for note in found if note.kind == FINDING]
     if gone := server.remove_annotations((TAG, run_id, FINDING), keep=kept):
         yield f"annotations {run_id} of {gone} earlier finding{'s' * (gone > 1)}", "removed"

@@ -18,6 +18,8 @@ from server.record.client_table import part_files, read_part, rounds_of
 METRICS = ("client_drift", "cosine", "train_loss", "update_norm")
 FIXED = {"cosine": (-1.0, 1.0)}
 MOST_ROWS = 400
+FEWEST_CELLS = 20_000
+"""A page of so many runs that each gets fewer cells draws no probes, no error surface and no forecasts."""
 STEPS = 253
 """A drawn value is one of this many steps between the smallest and the largest, each a byte from 1 on."""
 EMPTY, NOT_FINITE = 0, 255

@@ -29,6 +29,16 @@ def number(value: object, digits: int = 3) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def rounded(value: object, digits: int) -> float | None:
+    """Return a number with few significant digits, for data of a page; None for anything that is no finite number.
+
+    Example:
+        >>> rounded(1.23456789, 6), rounded(None, 6), rounded(float("inf"), 6)
+        (1.23457, None, None)
+    """
+    return float(f"{value:.{digits}g}") if is_number(value) else None
+
+
 def share(value: object, decimals: int = 3) -> str:
     """Return an accuracy with a fixed number of decimals, anything that is no finite number as `number` does.
 

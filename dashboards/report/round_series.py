@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from dashboards.report.formats import rounded
+
 Line = Mapping[str, Any]
 Path = tuple[str, ...]
 LEVELS = ("p05", "p25", "p50", "p75", "p95")
@@ -235,7 +237,7 @@ def thinned(rows: Sequence[int], watched: Sequence[Column], most: int) -> Sequen
 def _short(value: Any) -> Any:
     """Return a number with a few significant digits; None where it is not finite."""
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+        return rounded(value, DIGITS)
     return value
 
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from clients.core.arrays import F64
 from clients.core.errors import RunFolderError
-from dashboards.report.formats import count, is_number
+from clients.core.numbers.spacing import evenly_spaced
+from dashboards.report.formats import count, is_number, rounded
 from dashboards.report.round_series import at, is_regression
 from dashboards.study.study_data import ENDED, StudyData
 from server.record.checked.parsing import parse_json
@@ -216,7 +217,7 @@ def _places(all_x: Sequence[F64]) -> F64:
         return found
     shared = all_x[0]
     if all(len(np.setdiff1d(x, shared, assume_unique=True)) == 0 for x in all_x):  # one grid, such as rounds
-        return np.asarray(found[np.unique(np.linspace(0, len(found) - 1, POINTS).round().astype(int))])
+        return np.asarray(found[evenly_spaced(len(found), POINTS)])
     return np.linspace(found[0], found[-1], POINTS)
 
 
@@ -234,4 +235,4 @@ def _along(places: F64, x: F64, y: F64) -> F64:
 
 
 def _short(values: F64) -> list[float | None]:
-    return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
+    return [rounded(float(value), DIGITS) for value in values]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from dashboards.report.formats import count, is_number
+from dashboards.report.formats import count, is_number, rounded
 from dashboards.study.answer import answer_of, comparison_row, stated_words
 from dashboards.study.curves import CurveReader, curves_view
 from dashboards.study.interactions import factor_text, interactions_view
@@ -201,7 +201,7 @@ def _missed(data: StudyData, measure: Any) -> list[int]:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
+    return rounded(value, DIGITS)
 
 
 def _texts(value: Any) -> list[str]:

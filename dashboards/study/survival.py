@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.core.numbers.spacing import evenly_spaced
 from dashboards.report.compared_measures import MEASURES
 from dashboards.statistics.censored import survival_curve
 from dashboards.study.study_data import StudyData, value_of
@@ -40,7 +41,7 @@ def _curve(values: list[tuple[float | None, bool]]) -> dict[str, Any] | None:
     times, hits = np.array([value for value, _ in pairs], np.float64), np.array([hit for _, hit in pairs], np.bool_)
     curve = survival_curve(times, hits)
     known = len(curve.times)
-    steps = sorted({round(i) for i in np.linspace(0, known - 1, min(known, MOST_STEPS))})
+    steps = evenly_spaced(known, MOST_STEPS).tolist()
     end = [] if not hits.size or curve.last in curve.times else [curve.last]
 
     def column(shares: Any, first: float | None) -> list[float | None]:

@@ -44,6 +44,19 @@ class Change:
     words: str
 
 
+def options_of(sets: Mapping[str, Any]) -> str:
+    """Return changes as options of the command.
+
+    Example:
+        >>> options_of({"local.local_lr": 0.1, "model.hidden": [32, 32]})
+        '--set local.local_lr=0.1 --set model.hidden=[32,32]'
+    """
+    return " ".join(
+        f"--set {key}={str(value).replace(' ', '') if isinstance(value, list | tuple) else value}"
+        for key, value in sets.items()
+    )
+
+
 @dataclass(frozen=True)
 class Cause:
     """A cause that a diagnosis looks for.

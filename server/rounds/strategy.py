@@ -31,7 +31,8 @@ from server.rounds.cohort_sum import CohortResult, CohortSum, SumPlan, sum_of
 from server.rounds.sampling import CohortSampler
 
 
-def _nobody(round_index: int) -> I64:
+def nobody(round_index: int) -> I64:
+    """Return no clients, whatever the round: `StrategyContext.evaluated` where no client evaluates."""
     return np.zeros(0, np.int64)
 
 
@@ -58,7 +59,7 @@ class StrategyContext:
     nodes: NodeMap
     seed: int
     drop_partial_work: bool = False
-    evaluated: Callable[[int], I64] = field(default=_nobody)
+    evaluated: Callable[[int], I64] = field(default=nobody)
     hashed: bool = False
 
 

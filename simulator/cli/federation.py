@@ -16,8 +16,8 @@ import typer
 from clients.core.errors import UserError
 from clients.core.shown.text import printable
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
+from simulator.cli.looking import say_report
 from simulator.cli.options import ScenarioOptions
-from simulator.cli.pages import say_report
 from simulator.cli.sinks import SinkOptions, sinks_of
 from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 

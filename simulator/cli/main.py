@@ -12,7 +12,7 @@ from click.exceptions import Exit, NoArgsIsHelpError, UsageError
 
 from clients.core.errors import FedscapeError
 from clients.core.shown.text import presentable
-from simulator.cli import federation, observing, pages, running, scenarios, sinks
+from simulator.cli import federation, looking, observing, running, sinks
 from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
 from simulator.cli.help_pages import HelpCommand, HelpGroup
 from simulator.cli.options import spread
@@ -21,6 +21,7 @@ from simulator.cli.study import playing, replay
 from simulator.cli.study.tune import tune
 from simulator.cli.usage import usage_line
 from simulator.cli.why.explain import explain
+from simulator.cli.why.probe import probe
 from simulator.cli.why.surface import surface
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_MISTAKE", "EXIT_OK", "app", "main"]
@@ -32,8 +33,8 @@ LAST_PANEL = "Export and observe"
 
 COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Run": (running.run, running.resume, federation.federate, federation.certs),
-    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch),
-    "Explain": (explain, replay.probe, surface),
+    "Look": (looking.scenarios, looking.show, looking.data, looking.report, looking.watch),
+    "Explain": (explain, probe, surface),
     "Learn": (learn.lessons, learn.lesson),
     "Compare": (playing.study, tune, replay.branch, replay.verify, replay.bisect),
     LAST_PANEL: (sinks.export, observing.observe),

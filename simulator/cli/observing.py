@@ -20,6 +20,7 @@ from clients.core.shown.secrets import token_of
 
 TOKEN = "FEDSCAPE_GRAFANA_TOKEN"
 """The environment variable that holds a Grafana service account's token."""
+PLACE = f"Put it into {TOKEN}, or its file's path into {TOKEN}_FILE."
 
 LIVE_PORT, RUNS_PORT, METRICS_PORT = 9090, 9099, 9464
 
@@ -99,7 +100,7 @@ def push(options: PushOptions) -> None:
     $ fedscape dashboards push --url http://127.0.0.1:3000
     $ fedscape dashboards push --run runs/first --run runs/second
     """
-    from dashboards.grafana.push import notes
+    from dashboards.grafana.push import notes_by_run
     from dashboards.grafana.push import push as set_up
     from dashboards.grafana.server import connect
 
@@ -109,19 +110,28 @@ def push(options: PushOptions) -> None:
         if "@" in url:
             problem = "must not hold a login: Grafana shows the address of a data source to those who edit it"
             raise UserError(option, problem, fix="Give Grafana the login: Connections, Data sources, Basic auth.")
-    fix = f"Put it into {TOKEN}, or its file's path into {TOKEN}_FILE."
     if options.token is not None:
         problem = "is on the command line, which every user of this machine can read"
-        raise UserError("--token", problem, fix=f"{fix} Make a new token: this one was shown.")
-    token = token_of(TOKEN)
-    if token is None:
-        raise UserError("token", "of Grafana is missing", fix=fix)
-    happened = [note for run in options.runs for note in notes(run)]
+        raise UserError("--token", problem, fix=f"{PLACE} Make a new token: this one was shown.")
+    token = grafana_token()
+    runs = notes_by_run(options.runs)
     with connect(options.url, token, timeout=options.timeout) as server:
         for what, done in set_up(
-            server, title=options.folder, live_url=options.live_url, runs_url=options.runs_url, happened=happened
+            server, title=options.folder, live_url=options.live_url, runs_url=options.runs_url, runs=runs
         ):
             print(f"{done:<10}{what}", flush=True)
+
+
+def grafana_token() -> str:
+    """Return the token in the environment.
+
+    Raises:
+        UserError: there is none.
+    """
+    token = token_of(TOKEN)
+    if token is None:
+        raise UserError("token", "of Grafana is missing", fix=PLACE)
+    return token
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
+from simulator.cli.looking import say_report
 from simulator.cli.options import ScenarioOptions
-from simulator.cli.pages import say_report
 from simulator.cli.sinks import SinkOptions, sinks_of
 from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 from simulator.workers.ranks import ranks_of_torchrun

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.core.numbers.spacing import evenly_spaced
 from clients.engines.base import Engine
 from clients.engines.plain import PlainEngine
 from clients.training.local import count_steps
@@ -52,8 +53,7 @@ class Sample:
 def make_sample(task: LearningTask, cohort: int) -> Sample:
     """Choose `cohort` clients (fewer if fewer hold examples) evenly over the population."""
     holding = np.flatnonzero(task.population.sizes).astype(np.int64)
-    size = max(1, min(cohort, len(holding)))
-    clients = holding[np.linspace(0, len(holding) - 1, size).round().astype(np.int64)]
+    clients = holding[evenly_spaced(len(holding), max(1, cohort))]
     sizes = task.population.sizes[clients].astype(np.int64)
     steps = count_steps(task.local, sizes, clients, seed=task.seed, round_index=1)
     return Sample(task, clients, -np.sort(-steps))

@@ -18,7 +18,7 @@ from clients.flower.shim import quiet
 from clients.modules.players import TwoPlayer
 from server.algorithms.algorithm import Algorithm
 from server.diagnosis.diagnose import diagnose
-from server.diagnosis.finding import Diagnosis, Finding
+from server.diagnosis.finding import Diagnosis, Finding, options_of
 from server.record.checkpoint import CheckpointStore
 from server.record.records import RunFolder
 from simulator.engines.devices import device_restored
@@ -198,14 +198,9 @@ def words_of(found: Explanation) -> list[str]:
                     + (f" and {len(finding.clients) - 10} more" if len(finding.clients) > 10 else "")
                 )
             if finding.change is not None:
-                sets = " ".join(f"--set {key}={_shown(value)}" for key, value in finding.change.sets.items())
+                sets = options_of(finding.change.sets)
                 lines.append(f"   Try: {finding.change.words}" + (f": {sets}" if sets else ""))
     return [*lines, *found.diagnosis.blind]
-
-
-def _shown(value: object) -> str:
-    """Return a value as after `--set`."""
-    return str(value).replace(" ", "") if isinstance(value, list) else str(value)
 
 
 def as_table(found: Explanation) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from clients.core.errors import FedscapeError, StrategyError, UserError
 from clients.core.user_code import described, is_of_users_code, passes
 from clients.engines.base import Engine
 from clients.flower.codec import Codec
-from clients.flower.decoding import decode_work, model_arrays
+from clients.flower.decoding import model_arrays
+from clients.flower.decoding_work import decode_work
 from clients.flower.messages import (
     METRICS,
     QUERY,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clients.core.arrays import F64, I64
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
 from simulator.lessons.reading import last, series
 from simulator.lessons.scenes import DIGITS, scene
@@ -23,25 +24,31 @@ def _mistakes(run: Run) -> float:
     return float(np.nansum(series(run, ERRORS)))
 
 
+def _gaussians(run: Run) -> tuple[F64, I64]:
+    """Return the values of the final model's Gaussians at the training examples, (n, centres), and their targets."""
+    data = run.session.population.cohort(np.arange(1))
+    values = run.model().basis(data.features.to(run.params.dtype))  # type: ignore[operator]
+    return np.asarray(values.detach(), np.float64), np.asarray(data.targets)
+
+
 def _bound(run: Run) -> float:
     """Return (R / margin)^2 of the plane that separates the data, as their source knows it; nan where none does."""
     return float(run.session.population.federation.record.get("mistake_bound", math.nan))
 
 
 def _bound_of_gaussians(run: Run) -> float:
-    """Return (R / margin)^2 in the space of two Gaussians and a constant, for the plane a + b = c half-way.
+    """Return (R / margin)^2 in the space of the Gaussians and a constant, for the plane a + b + ... = c half-way.
 
     The perceptron's rule for two score vectors moves their difference by twice an example: Novikoff's bound holds.
+    It is nan where that plane does not separate the classes.
     """
-    data = run.session.population.cohort(np.arange(1))
-    module = run.model()
-    values = np.asarray(module.basis(data.features.to(run.params.dtype)).detach(), np.float64)  # type: ignore[operator]
-    near, far = (values.sum(1)[np.asarray(data.targets) == label] for label in (0, 1))
-    least, most = float(near.min()), float(far.max())
-    if least <= most:
+    values, targets = _gaussians(run)
+    near, far = (values.sum(1)[targets == label] for label in (0, 1))
+    least, most = float(near.min(initial=math.inf)), float(far.max(initial=-math.inf))
+    if not 0 < least - most < math.inf:
         return math.nan
     middle, radius = (least + most) / 2, float(np.sqrt(1 + (values**2).sum(1)).max())
-    return (radius * math.sqrt(2 + middle**2) / ((least - most) / 2)) ** 2
+    return (radius * math.sqrt(values.shape[1] + middle**2) / ((least - most) / 2)) ** 2
 
 
 def _perceptron(runs: Runs) -> Numbers:
@@ -149,9 +156,7 @@ RBF_ARMS = {
 
 def _condition(run: Run) -> float:
     """Return the condition number of the matrix of the Gaussians' values at the training examples."""
-    data = run.session.population.cohort(np.arange(1))
-    values = run.model().basis(data.features.to(run.params.dtype))  # type: ignore[operator]
-    return float(np.linalg.cond(np.asarray(values.detach(), np.float64)))
+    return float(np.linalg.cond(_gaussians(run)[0]))
 
 
 def _rbf(runs: Runs) -> Numbers:

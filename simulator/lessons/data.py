@@ -8,26 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
-from simulator.lessons.reading import last
+from simulator.lessons.reading import last, test_accuracy
 from simulator.lessons.scenes import DIGITS, scene
 
 if TYPE_CHECKING:
     from simulator.runs.run import Run
 
 GROUP = "Data"
-ACCURACY = "validation_accuracy"
-
-
-def _test_accuracy(run: Run) -> float:
-    """Return the final model's accuracy on test examples."""
-    return float(run.outcome.get("test_accuracy") or math.nan)
 
 
 def _rare_accuracy(run: Run) -> float:
-    """Return the mean test accuracy of the classes that are rare in training."""
+    """Return the mean test accuracy of the classes that are rare in training; nan where no test example is of them."""
     by_class = run.outcome.get("test_class_accuracy") or []
     rare = run.session.scenario.data.rare_classes  # type: ignore[union-attr]
-    return float(np.mean([by_class[label] for label in rare])) if by_class and rare else math.nan
+    known = [by_class[label] for label in rare if by_class and by_class[label] is not None]
+    return float(np.mean(known)) if known else math.nan
 
 
 IMBALANCE_ARMS = {"plain": "plain", "class weights": "weights", "balanced batches": "batches", "focal loss": "focal"}
@@ -36,7 +31,7 @@ IMBALANCE_ARMS = {"plain": "plain", "class weights": "weights", "balanced batche
 def _imbalance(runs: Runs) -> Numbers:
     found: dict[str, float] = {}
     for arm, key in IMBALANCE_ARMS.items():
-        found[f"rare_{key}"], found[f"all_{key}"] = _rare_accuracy(runs[arm]), _test_accuracy(runs[arm])
+        found[f"rare_{key}"], found[f"all_{key}"] = _rare_accuracy(runs[arm]), test_accuracy(runs[arm])
     return found
 
 
@@ -93,7 +88,7 @@ IMBALANCE = Lesson(
 
 def _sensors(runs: Runs) -> Numbers:
     keys = (("clean", "clean"), ("3 of 10 noisy", "some"), ("all noisy", "all"))
-    found = {f"accuracy_{key}": _test_accuracy(runs[arm]) for arm, key in keys}
+    found = {f"accuracy_{key}": test_accuracy(runs[arm]) for arm, key in keys}
     return found | {f"loss_{key}": last(runs[arm], "train_loss") for arm, key in keys}
 
 
@@ -143,7 +138,7 @@ NOISY_SENSORS = Lesson(
 
 def _few(runs: Runs) -> Numbers:
     keys = (("1,437 examples", "many"), ("90 examples", "few"), ("90, jitter", "jitter"), ("90, mixup", "mixup"))
-    return {f"accuracy_{key}": _test_accuracy(runs[arm]) for arm, key in keys}
+    return {f"accuracy_{key}": test_accuracy(runs[arm]) for arm, key in keys}
 
 
 FEW: dict[str, float] = {"data.validation_fraction": 0.25, "data.test_fraction": 0.7}
@@ -193,7 +188,7 @@ KEPT = ("64", "32", "16", "4")
 def _features(runs: Runs) -> Numbers:
     found: dict[str, float] = {}
     for arm, key in zip(runs, KEPT, strict=True):
-        found[f"accuracy_{key}"] = _test_accuracy(runs[arm])
+        found[f"accuracy_{key}"] = test_accuracy(runs[arm])
         found[f"kilobytes_{key}"] = last(runs[arm], "bytes_total") / 1000
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from clients.core.arrays import F64
@@ -204,19 +206,20 @@ UNEQUAL_WORK = Lesson(
 
 
 def _cohort_floor(runs: Runs, arm: str) -> float:
-    """Return the mean gap of identity curvatures: (1 - r) / (1 + r) x V (N - n) / (2 n (N - 1)), r = (1 - eta)^K."""
+    """Return the mean gap of identity curvatures: (1 - r) / (1 + r) x V (N - n) / (2 n (N - 1)), r = (1 - eta)^K.
+
+    It is nan where clients take different numbers of steps K, and 0 where all take part.
+    """
     session = runs[arm].session
     scenario, population = session.scenario, session.population
-    n_all = population.num_clients
+    n_all, steps = population.num_clients, scenario.local.local_steps
     n = min(n_all, scenario.algorithm.cohort or n_all)
     assert population.objective is not None
+    if n == n_all or not isinstance(steps, int):
+        return 0.0 if n == n_all else math.nan
     variance = 2 * population.objective.optimal_value
-    r = (1 - scenario.local.local_lr) ** float(_all_steps(scenario.local.local_steps))
+    r = (1 - scenario.local.local_lr) ** float(steps)
     return float((1 - r) / (1 + r) * variance * (n_all - n) / (2 * n * (n_all - 1)))
-
-
-def _all_steps(steps: int | tuple[int, ...] | None) -> int:
-    return steps if isinstance(steps, int) else 1
 
 
 def _participation(runs: Runs) -> Numbers:
@@ -308,7 +311,7 @@ LABEL_SKEW = Lesson(
     "{then_accuracy_alike:.0%}, {then_accuracy_skewed:.0%} and {then_accuracy_extreme:.0%}: all learn less in as "
     "many rounds.",
     trial=("local.local_steps=2",),
-    theory="A client with two labels has its minimum where the other labels are never said, and local steps lead "
+    theory="A client with two labels has its minimum where the other labels are never predicted, and local steps lead "
     "there. The gap between the clients' gradients, not the amount of data, slows FedAvg (Zhao et al. 2018; Hsu "
     "et al. 2019).",
     claims=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
-from simulator.lessons.reading import at_round, best, last
+from simulator.lessons.reading import at_round, best, last, test_accuracy
 from simulator.lessons.scenes import DIGITS, scene
 
 GROUP = "Fitting"
@@ -135,12 +135,11 @@ GRID = ("0.001", "0.01", "0.1", "1", "10")
 def _search(runs: Runs) -> Numbers:
     losses = {arm: last(runs[arm], LOSS) for arm in GRID}
     known = {arm: loss for arm, loss in losses.items() if math.isfinite(loss)}
-    chosen = min(known, key=lambda arm: known[arm])
-    test = {arm: float(runs[arm].outcome.get("test_accuracy") or math.nan) for arm in GRID}
+    chosen = runs[min(known, key=known.__getitem__)] if known else None
     return {f"loss_{arm.replace('.', '_')}": loss for arm, loss in losses.items()} | {
-        "chosen": runs[chosen].session.scenario.local.local_lr,
-        "test_chosen": test[chosen],
-        "first_round": at_round(runs[chosen], LOSS, 1),
+        "chosen": math.nan if chosen is None else chosen.session.scenario.local.local_lr,
+        "test_chosen": math.nan if chosen is None else test_accuracy(chosen),
+        "first_round": math.nan if chosen is None else at_round(chosen, LOSS, 1),
     }
 
 

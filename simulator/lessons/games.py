@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.engines.samples.quality import FeatureSpace, frechet_distance
+from clients.models.two_player.options import DiracGanOptions
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
 from simulator.lessons.reading import factor, last, series
 from simulator.lessons.scenes import DIGITS, QUADRATIC, scene
@@ -25,16 +26,22 @@ TURNS = 4
 def eigenvalue(run: Run) -> complex:
     """Return the eigenvalue of a round of the Dirac-GAN's map of (a, psi), a = theta - mean: that of largest modulus.
 
-    Simultaneous players make the step [[1, -eta], [eta, 1 - eta gamma]]. Where the discriminator moves first, the
-    generator's step follows the new psi.
+    A step of the generator is [[1, -eta], [0, 1]], and one of the discriminator [[1, 0], [eta, 1 - eta gamma]] with R1;
+    consensus shrinks a likewise. A round is the product of its local steps.
     """
-    scenario = run.session.scenario
-    model, eta = scenario.model, scenario.local.local_lr
-    shrinks = 1 - eta * (model.gamma if model.regularisation == "r1" else 0.0)  # type: ignore[union-attr]
-    step = np.array([[1.0, -eta], [eta, shrinks]])
-    if model.order == "alternating":  # type: ignore[union-attr]
-        step = np.array([[1 - eta**2, -eta * shrinks], [eta, shrinks]])
-    return complex(max(np.linalg.eigvals(step), key=abs))
+    from clients.modules.players import Turns  # imports torch, and the list of lessons is read without it
+
+    model, local = run.session.scenario.model, run.session.scenario.local
+    assert isinstance(model, DiracGanOptions), "the scene is a Dirac-GAN"
+    eta, shrinks = local.local_lr, 1 - local.local_lr * model.gamma
+    generator = np.array([[shrinks if model.regularisation == "consensus" else 1.0, -eta], [0.0, 1.0]])
+    discriminator = np.array([[1.0, 0.0], [eta, 1.0 if model.regularisation == "none" else shrinks]])
+    both = np.stack([generator[0], discriminator[1]])
+    turns, whole = Turns(model.discriminator_steps), np.eye(2)
+    for step in range(local.local_steps if isinstance(local.local_steps, int) else 1):
+        one = generator if turns.moves("generator", step) else discriminator
+        whole = (one if model.order == "alternating" else both) @ whole
+    return complex(max(np.linalg.eigvals(whole), key=abs))
 
 
 def turn(run: Run) -> float:
@@ -68,7 +75,7 @@ def _circles(runs: Runs) -> Numbers:
         "low": float(away.min()),
         "high": float(away.max()),
         "theory_low": float(away[0]) / math.sqrt(1 + eta / 2),
-        "theory_high": float(away[0]) / math.sqrt(1 - eta / 2),
+        "theory_high": float(away[0]) / math.sqrt(1 - eta / 2) if eta < 2 else math.inf,
         "turn": measured_turn(round_it),
         "theory_turn": turn(round_it),
         "end_spiral": float(series(runs["simultaneous"], DISTANCE)[-1]),
@@ -143,11 +150,16 @@ MEASURES = (("distance", "frechet_distance"), ("precision", "sample_precision"),
 
 
 def _between_real(run: Run) -> float:
-    """Return the Fréchet distance of the test examples from the validation examples, as that of samples is measured."""
+    """Return the Fréchet distance of the test examples from the validation examples, as that of samples is measured.
+
+    It is nan where the server lacks either.
+    """
     population = run.session.population
-    both = [one.features.double().flatten(1).numpy() for one in (population.validation, population.test) if one]
+    if population.validation is None or population.test is None:
+        return math.nan
+    both = [one.features.double().flatten(1).numpy() for one in (population.validation, population.test)]
     space = FeatureSpace.of(both[0])
-    return frechet_distance(*map(space.features, both)) if len(both) == 2 else math.nan
+    return frechet_distance(*map(space.features, both))
 
 
 def _digits(runs: Runs) -> Numbers:

@@ -144,9 +144,9 @@ def _exploding(runs: Runs) -> Numbers:
     steps = data.window - short.session.scenario.data.window  # type: ignore[union-attr]
 
     def growth(metric: str, round_index: int) -> float:
-        """Return the factor of a metric for each further time step."""
-        ends = at_round(long, metric, round_index) / at_round(short, metric, round_index)
-        return float(ends ** (1 / steps))
+        """Return the factor of a metric for each further time step; nan where there is none."""
+        start, end = (at_round(run, metric, round_index) for run in (short, long))
+        return (end / start) ** (1 / steps) if steps and start > 0 else math.nan
 
     return {
         "steps": float(data.window),  # type: ignore[union-attr]

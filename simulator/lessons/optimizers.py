@@ -10,7 +10,7 @@ import numpy as np
 from clients.core.arrays import F64
 from clients.sources.landscapes.wells import stationary_points, well
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
-from simulator.lessons.reading import curvatures, factor, floor, last, rounds_to, series
+from simulator.lessons.reading import curvatures, factor, floor, last, noise_floor, rounds_to, series
 from simulator.lessons.scenes import QUADRATIC, scene
 
 if TYPE_CHECKING:
@@ -29,16 +29,6 @@ RAVINE = scene(
 )
 
 
-def _noise_floor(runs: Runs, arm: str) -> float:
-    """Return the gap at which an arm of noisy steps settles: sum_i eta s^2 / (2 (2 - eta h_i))."""
-    scenario = runs[arm].session.scenario
-    examples, batch, eta = scenario.data.weights[0], scenario.local.batch_size, scenario.local.local_lr  # type: ignore[union-attr]
-    if batch == "full":
-        return 0.0
-    square = scenario.data.noise**2 * max(0.0, (examples - batch) / (batch * (examples - 1)))  # type: ignore[union-attr]
-    return float(sum(eta * square / (2 * (2 - eta * h)) for h in curvatures(runs[arm])[0]))
-
-
 def _ravine(runs: Runs) -> Numbers:
     low, high = (float(f(curvatures(runs["GD"]))) for f in (np.min, np.max))
     root = math.sqrt(high / low)
@@ -51,9 +41,9 @@ def _ravine(runs: Runs) -> Numbers:
         "factor_nesterov": factor(runs["Nesterov"], DISTANCE, 30, 60),
         "theory_nesterov": 1 - 1 / root,
         "floor_sgd": floor(runs["SGD"], GAP, 60),
-        "theory_sgd": _noise_floor(runs, "SGD"),
+        "theory_sgd": noise_floor(runs["SGD"]),
         "floor_mini_batch": floor(runs["mini-batch"], GAP, 60),
-        "theory_mini_batch": _noise_floor(runs, "mini-batch"),
+        "theory_mini_batch": noise_floor(runs["mini-batch"]),
         "rounds_gd": rounds_to(runs["GD"], GAP, 1e-2),
         "rounds_rmsprop": rounds_to(runs["RMSprop"], GAP, 1e-2),
         "rounds_adam": rounds_to(runs["Adam"], GAP, 1e-2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 from simulator.lessons.table import LESSONS
@@ -23,20 +24,13 @@ def page(text: str) -> str:
 
 
 def _list() -> Iterator[str]:
-    group = ""
-    for name, row in LESSONS.items():
-        if row.group != group:
-            group = row.group
-            yield f"### {group}\n\n| lesson | question | arms | claims |\n|---|---|---|---|"
-        claims = " ".join(claim.words for claim in row.claims)
-        cells = (f"`{name}`", row.question, ", ".join(row.arms), claims)
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-        if name == _last_of(group):
-            yield ""
-
-
-def _last_of(group: str) -> str:
-    return [name for name, row in LESSONS.items() if row.group == group][-1]
+    for group, rows in groupby(LESSONS.values(), key=lambda row: row.group):
+        yield f"### {group}\n\n| lesson | question | arms | claims |\n|---|---|---|---|"
+        for row in rows:
+            claims = " ".join(claim.words for claim in row.claims)
+            cells = (f"`{row.name}`", row.question, "; ".join(row.arms), claims)
+            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+        yield ""
 
 
 if __name__ == "__main__":

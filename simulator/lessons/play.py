@@ -136,7 +136,7 @@ def play_lesson(
     numbers = {key: float(value) for key, value in row.numbers(runs).items()}
     changes = [f"{key}={value}" for key, value in sets.items()] if isinstance(sets, Mapping) else list(sets)
     claims = tuple(_checked(claim.words, claim.holds(numbers), changed=bool(sets)) for claim in row.claims)
-    if tuple(changes) == row.trial:
+    if _unspaced(changes) == _unspaced(row.trial):
         claims += tuple(_checked(claim.words, claim.holds(numbers), changed=False) for claim in row.outcome)
     texts = row.texts(numbers)
     introduction = Introduction(
@@ -156,6 +156,11 @@ lesson = play_lesson
 
 def _checked(words: str, holds: bool, *, changed: bool) -> Checked:
     return Checked(words, bool(holds), HOLDS if holds else CHANGED if changed else FAILED)
+
+
+def _unspaced(changes: Sequence[str]) -> list[str]:
+    """Return changes without spaces, which a list of a table has and one of a command need not have."""
+    return [change.replace(" ", "") for change in changes]
 
 
 def _path(run: Run) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.lessons.lesson import Claim, Lesson, Numbers, Runs
-from simulator.lessons.reading import curvatures, factor, floor, last, series
+from simulator.lessons.reading import centres, curvatures, factor, floor, last, noise_floor
 from simulator.lessons.scenes import QUADRATIC, scene
 
 if TYPE_CHECKING:
@@ -89,28 +89,19 @@ NOISY = scene(
 )
 
 
-def _noisy_floor(runs: Runs, arm: str) -> float:
-    """Return sum_i eta s_B^2 / (2 (2 - eta h_i)), where s_B^2 is the variance of a mean of B of n examples."""
-    scenario = runs[arm].session.scenario
-    n, eta = scenario.data.weights[0], scenario.local.local_lr  # type: ignore[union-attr]
-    size = n if scenario.local.batch_size == "full" else min(n, scenario.local.batch_size)
-    square = scenario.data.noise**2 * (n - size) / (size * (n - 1))  # type: ignore[union-attr]
-    return float(np.sum(eta * square / (2 * (2 - eta * curvatures(runs[arm])))))
-
-
 def _schedules(runs: Runs) -> Numbers:
-    local = runs["decays too early"].session.scenario.local
-    rounds = runs["decays too early"].session.scenario.run.rounds
-    left = float(np.prod([1 - local.lr(r) for r in range(1, rounds + 1)]))
-    start = float(series(runs["decays too early"], DISTANCE)[0])
+    early = runs["decays too early"]
+    local, rounds = early.session.scenario.local, early.session.scenario.run.rounds
+    left = np.prod([1 - local.lr(r) * curvatures(early)[0] for r in range(1, rounds + 1)], axis=0)
+    start = early.session.start.params.numpy() - centres(early)[0]
     return {
         "floor_constant": floor(runs["constant"], GAP, 150),
-        "theory_constant": _noisy_floor(runs, "constant"),
+        "theory_constant": noise_floor(runs["constant"]),
         "end_step": floor(runs["step"], GAP, 190),
         "end_cosine": floor(runs["cosine"], GAP, 190),
         "end_inverse": floor(runs["1/t"], GAP, 190),
-        "distance_early": last(runs["decays too early"], DISTANCE),
-        "theory_early": left * start,
+        "distance_early": last(early, DISTANCE),
+        "theory_early": float(np.linalg.norm(left * start)),
     }
 
 
@@ -172,7 +163,7 @@ def _floors(runs: Runs) -> Numbers:
         key = arm.rpartition(" ")[2]
         found[f"floor_{key}"] = floor(runs[arm], GAP, 100)
         if arm != "all 64":
-            found[f"theory_{key}"] = _noisy_floor(runs, arm)
+            found[f"theory_{key}"] = noise_floor(runs[arm])
     return found
 
 
@@ -267,7 +258,7 @@ def _warm_up(runs: Runs) -> Numbers:
     return {
         "rate": scenario.local.local_lr,
         "first": warm.session.scenario.local.lr(1),
-        "limit_start": 2 / (h * (far * far - 1)),
+        "limit_start": 2 / (h * (far * far - 1)) if far > 1 else math.inf,
         "limit_end": 2 / (2 * h),
         "gap_at_once": last(at_once, GAP),
         "gap_warm": last(warm, GAP),

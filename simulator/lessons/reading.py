@@ -40,10 +40,19 @@ def at_round(run: Run, metric: str, round_index: int) -> float:
     return float(values[round_index]) if round_index < len(values) else math.nan
 
 
+def test_accuracy(run: Run) -> float:
+    """Return the final model's accuracy on test examples; nan where there are none."""
+    found = run.outcome.get("test_accuracy")
+    return math.nan if found is None else float(found)
+
+
 def factor(run: Run, metric: str, start: int, end: int) -> float:
-    """Return the mean factor a round of a metric from round `start` to round `end`; nan where it reaches 0."""
+    """Return the mean factor a round of a metric from round `start` to round `end`.
+
+    It is nan where the metric reaches 0, or the run has no such rounds.
+    """
     values = series(run, metric)
-    if end >= len(values) or not values[start] > 0 or not values[end] > 0:
+    if not 0 <= start < end < len(values) or not values[start] > 0 or not values[end] > 0:
         return math.nan
     return float((values[end] / values[start]) ** (1 / (end - start)))
 
@@ -59,6 +68,18 @@ def rounds_to(run: Run, metric: str, below: float) -> float:
     """Return the first round whose value of a metric is at most `below`; inf where none is."""
     hits = np.flatnonzero(series(run, metric) <= below)
     return float(hits[0]) if len(hits) else math.inf
+
+
+def noise_floor(run: Run) -> float:
+    """Return the gap at which noisy steps on one quadratic client settle: sum_i eta s_B^2 / (2 (2 - eta h_i)).
+
+    s_B^2 is the variance of the mean of B of n examples: 0 where a batch has them all.
+    """
+    local, data = run.session.scenario.local, run.session.scenario.data
+    count, eta = data.weights[0], local.local_lr  # type: ignore[union-attr]
+    batch = count if local.batch_size == "full" else min(count, local.batch_size)
+    square = data.noise**2 * (count - batch) / (batch * (count - 1)) if batch < count else 0.0  # type: ignore[union-attr]
+    return float(np.sum(eta * square / (2 * (2 - eta * curvatures(run)))))
 
 
 def curvatures(run: Run) -> F64:

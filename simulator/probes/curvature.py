@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clients.core import streams
 from clients.core.arrays import F64, I64, Bool
 from clients.core.numbers.lanczos import Spectrum, lanczos
 from clients.engines.many.examples import ExampleSet
 from clients.engines.many.hessian import LossHessian
-from simulator.probes.formulas.dissimilarity import RESAMPLES, Estimate
+from simulator.probes.formulas.dissimilarity import Estimate, bootstrap_samples
 from simulator.probes.sample import Sample
 from simulator.probes.standing import Standing
 
@@ -133,9 +132,7 @@ def _estimate(found: Spectrum, place: int, clients: F64, weights: F64, seed: int
 
 def _bootstrap(values: F64, weights: F64, seed: int) -> float:
     """Return the standard deviation of the weighted mean of the clients' values over bootstrap samples of clients."""
-    n = len(values)
-    key = streams.keys(seed, "probe/bootstrap", np.arange(RESAMPLES))
-    drawn = np.floor(streams.uniforms(key, n) * n).astype(np.int64)
+    drawn = bootstrap_samples(len(values), seed)
     mass = weights[drawn]
     means = (mass * values[drawn]).sum(1) / np.maximum(mass.sum(1), 1e-300)
     return float(means.std())

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dashboards.report.theory.words import NAMES
 from server.record.checked.layouts import PROBE_VERSION
 from simulator.probes.curvature import Curvature
 from simulator.probes.formulas.dissimilarity import Dissimilarity, Estimate
@@ -17,8 +18,6 @@ from simulator.probes.theory import Gradients, Theory
 from simulator.probes.trials import Trial
 
 T = TypeVar("T")
-WORDS = {"local_steps": "local steps", "heterogeneity": "heterogeneity", "gradient_noise": "gradient noise",
-         "client_sampling": "client sampling"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def _drift_lines(drift: DriftByCause) -> list[str]:
 
     lines = [f"drift by cause: expected squared error of the next aggregate, {unit}"]
     for name in CAUSES:
-        lines.append(f"  {WORDS[name]:<22} {shown(drift.causes[name], drift.errors[name])}")
+        lines.append(f"  {NAMES[name]:<22} {shown(drift.causes[name], drift.errors[name])}")
     lines.append(f"  {'residual':<22} {shown(drift.residual, drift.errors['residual'])}")
     lines.append(f"  {'total':<22} {shown(drift.total, drift.errors['total'])}")
     if math.isfinite(drift.observed):

@@ -19,7 +19,8 @@ from clients.core.errors import UserError
 from clients.engines.objective import blocks_of
 from clients.modules.copies import copy_module
 from clients.modules.dropout import Dropout
-from clients.training.options import AugmentOptions, LocalOptions
+from clients.modules.players import TwoPlayer, turns_of
+from clients.training.options import SECOND_ORDER, AugmentOptions, LocalOptions
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork, LocalWork
@@ -76,13 +77,14 @@ class Shadows:
         Args:
             local: their work.
             draw: the number of the draw of batches; 0 is the run's own.
-            plain: train without the algorithm's local rule.
+            plain: train without the algorithm's local rule; players who take turns move at once.
             still: train without dropout.
         """
         standing, session = self.standing, self.standing.session
         rule = PLAIN if plain else standing.own.algorithm.local
         task = replace(session.task, local=local, seed=seed_of(session.task.seed, draw))
         task = without_dropout(task) if still and task.sites else task
+        task = without_turns(task) if plain else task
         assert session.states is not None, "the clients are in this process"
         clients = LocalClients(standing.engine(task), session.codec, session.states,
                                session.scenario.engine.keep_bytes, LocalWork(rule))  # fmt: skip
@@ -128,8 +130,14 @@ class Shadows:
         """Return all shadow updates of the sample; see `error_by_cause`.
 
         Raises:
-            UserError: the uplink changes updates, which is none of the causes.
+            UserError: the uplink changes updates, which is none of the causes; local steps follow curvature; or players
+                take turns.
         """
+        optimizer = self.local.optimizer
+        if optimizer in SECOND_ORDER:
+            raise UserError("local.optimizer", f"is {optimizer!r}, and the ideal takes steps along gradients")
+        if turns_of(self.standing.session.task.module) is not None:
+            raise UserError("model.order", "is 'alternating', and the ideal moves all parameters in each step")
         uplink = self.standing.own.algorithm.uplink
         if uplink.compress is not None:
             raise UserError("uplink", f"{uplink.name!r} changes updates, which is none of the causes")
@@ -174,6 +182,16 @@ def without_dropout(task: LearningTask) -> LearningTask:
     for part in module.modules():
         if isinstance(part, Dropout):
             part.p = 0.0
+    return replace(task, module=module)
+
+
+def without_turns(task: LearningTask) -> LearningTask:
+    """Return the task with a model both of whose players move in each step."""
+    if turns_of(task.module) is None:
+        return task
+    module = copy_module(task.module)
+    assert isinstance(module, TwoPlayer), "players take turns"
+    module.order = "simultaneous"
     return replace(task, module=module)
 
 

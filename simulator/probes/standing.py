@@ -135,7 +135,8 @@ def standing_after(run: Replayable, round_index: int, *, replay_seconds: float) 
     session, reasons = open_again(run, round_index + 1)
     try:
         experiment, state = state_of(run, session, round_index)
-        if not torch.isfinite(state.params).all():
+        # A run ends at the state before a round that leaves parameters that are not finite.
+        if state.round_index != round_index or not torch.isfinite(state.params).all():
             problem = f"{round_index} left parameters that are not finite"
             raise UserError("round", problem, fix="Probe an earlier round.")
         words = (

@@ -12,8 +12,10 @@ from torch import nn
 from clients.core.arrays import F64
 from clients.core.numbers.lanczos import lanczos
 from clients.engines.many.hessian import LossHessian
+from clients.modules.players import TwoPlayer
 from clients.training.optimizers import LINEAR, penalties
-from clients.training.options import LocalOptions
+from clients.training.options import SECOND_ORDER, LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.options import AlgorithmOptions, AveragingOptions
 from simulator.probes.curvature import Curvature, steps_of
 from simulator.probes.formulas.cohort_law import CohortLaw
@@ -34,6 +36,7 @@ from simulator.probes.standing import Standing
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 PREDICTED = ("fedavg", "fedsgd")
 EXACT = "no random number enters the clients' work"
+GAME = "The model is a game of two players, whose steps do not descend the objective."
 
 
 @dataclass(frozen=True)
@@ -98,15 +101,20 @@ def measured_gradients(
 
 
 def _noise(standing: Standing, shadows: Shadows, draws: int) -> tuple[Estimate, F64]:
-    """Return sum p_k sigma_k^2 and sigma_k^2 (n,): of gradients of single steps of plain SGD."""
+    """Return sum p_k sigma_k^2 and sigma_k^2 (n,): of gradients of single steps of plain SGD.
+
+    The steps have the round's rate; where that is 0, the rate 1.
+    """
     sample = shadows.sample
-    lr = standing.session.task.local.lr(standing.next_round)
-    if not shadows.is_random or lr == 0:
+    if not shadows.is_random:
         return Estimate(0.0, 0.0, EXACT), np.zeros(len(sample.clients))
     step = replace(
         shadows.local, optimizer="sgd", local_steps=1, l1=0.0, l2=0.0, decoupled_weight_decay=None, clip_norm=None,
         clip_value=None,
     )  # fmt: skip
+    lr = step.lr(standing.next_round)
+    if lr == 0:
+        step, lr = replace(step, local_lr=1.0, schedule=ScheduleOptions()), 1.0
     rows = torch.stack([shadows.train(step, draw=r, plain=True) for r in range(draws)]) / lr
     return within_clients(rows, sample.weights)
 
@@ -122,12 +130,14 @@ def theory_of(
     """Return what theory says of the next rounds; `hessian` is that of the curvature."""
     session = standing.session
     local, lr = session.task.local, session.task.local.lr(standing.next_round)
+    if isinstance(session.task.module, TwoPlayer):
+        return Theory(lr, None, None, None, None, (GAME,), ())
     largest, smallest = curvature.largest.value, curvature.smallest.value
     positive = largest > 0 and math.isfinite(largest)
     limit = largest_stable(largest) if positive else None
     steepest = largest_stable(curvature.steepest_client) if curvature.steepest_client > 0 else None
     steps = sorted(set(shadows.sample.steps.tolist()))
-    failures = [*_of_curvature(curvature, lr), *_of_local(local, lr), *_of_server(standing), *_of_steps(steps)]
+    failures = [*_of_curvature(curvature, local, lr), *_of_local(local, lr), *_of_server(standing), *_of_steps(steps)]
     own = session.scenario.algorithm
     if failures:
         return Theory(lr, limit, steepest, None, None, tuple(failures), ())
@@ -170,7 +180,7 @@ def _gap(shadows: Shadows, hessian: LossHessian, smallest: float) -> Range | Non
     return Range(0.5 * square * low, 0.5 * square * high)
 
 
-def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
+def _of_curvature(curvature: Curvature, local: LocalOptions, lr: float) -> list[str]:
     found = []
     largest, smallest = curvature.largest.value, curvature.smallest.value
     if curvature.is_negative:
@@ -183,7 +193,7 @@ def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
         found.append(
             f"The smallest curvature, {smallest:.3g}, is known up to {curvature.residuals[0]:.2g}: no rate follows."
         )
-    if largest > 0 and lr >= largest_stable(largest):
+    if local.optimizer in LINEAR and largest > 0 and lr >= largest_stable(largest):
         found.append(f"The local rate {lr:.4g} is at or above 2 / L = {largest_stable(largest):.4g}: steps along the "
                      "steepest direction do not descend.")  # fmt: skip
     return found
@@ -191,7 +201,9 @@ def _of_curvature(curvature: Curvature, lr: float) -> list[str]:
 
 def _of_local(local: LocalOptions, lr: float) -> list[str]:
     found = []
-    if local.optimizer not in LINEAR:
+    if local.optimizer in SECOND_ORDER:
+        found.append(f"The local optimiser {local.optimizer!r} uses curvature, and the recursion is that of SGD.")
+    elif local.optimizer not in LINEAR:
         found.append(
             f"The local optimiser {local.optimizer!r} is adaptive: its steps are not in proportion to gradients."
         )

@@ -18,7 +18,7 @@ from server.algorithms.options import AlgorithmOptions
 from server.rounds.model_metrics import ModelMetrics, curve_of_objective
 from server.rounds.play import play_round
 from server.rounds.sampling import CohortSampler
-from server.rounds.strategy import FederatedStrategy
+from server.rounds.strategy import FederatedStrategy, nobody
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.grid.local_clients import LocalClients
 from simulator.probes.sample import p_of
@@ -139,7 +139,7 @@ class TrialRounds:
         facts = session.population.federation
         seed = seed_of(session.task.seed, cohort, "probe/cohort")
         sampler = CohortSampler(options, facts.sizes, seed, shares=facts.shares)
-        federation = replace(standing.own.federation, local=whole, sampler=sampler, evaluated=_nobody, hashed=False)
+        federation = replace(standing.own.federation, local=whole, sampler=sampler, evaluated=nobody, hashed=False)
         strategy = FederatedStrategy(algorithm, federation)
         assert session.states is not None, "the clients are in this process"
         clients = LocalClients(standing.engine(task), session.codec, session.states,
@@ -196,12 +196,27 @@ def _changes(local: LocalOptions, every: I64) -> Sequence[_Change]:
         _Change("another batch order", batches=True),
         _Change("full batch", whole, lambda o: replace(o, batch_size="full", drop_last=False)),
         _Change("one local step", one, lambda o: replace(o, local_epochs=None, local_steps=1)),
-        _Change("half the local rate", (f"local.local_lr={lr / 2:g}",), lambda o: replace(o, local_lr=o.local_lr / 2)),
         _Change(
-            "double the local rate", (f"local.local_lr={lr * 2:g}",), lambda o: replace(o, local_lr=o.local_lr * 2)
+            "half the local rate", (f"local.local_lr={_exact(lr / 2)}",), lambda o: replace(o, local_lr=o.local_lr / 2)
+        ),
+        _Change(
+            "double the local rate",
+            (f"local.local_lr={_exact(lr * 2)}",),
+            lambda o: replace(o, local_lr=o.local_lr * 2),
         ),
         _Change("all clients", ("algorithm.cohort=",), everyone=True),
     )
+
+
+def _exact(value: float) -> str:
+    """Return a number as short as possible without another value.
+
+    Example:
+        >>> _exact(2.0), _exact(2 / 11)
+        ('2', '0.18181818181818182')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _skipped(rounds: TrialRounds) -> dict[str, str]:
@@ -232,10 +247,6 @@ def _of_everyone(options: AlgorithmOptions) -> AlgorithmOptions:
     if options.sampling == "by_examples" and "weighting" in names:
         changes["weighting"] = "examples"
     return replace(options, **changes)
-
-
-def _nobody(round_index: int) -> I64:
-    return np.zeros(0, np.int64)
 
 
 def check_repeats(repeats: object) -> int:

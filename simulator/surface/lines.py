@@ -36,9 +36,9 @@ class Line:
         return barrier_of(self.t, self.loss)
 
     def __str__(self) -> str:
-        """Return the ends, their losses and the barrier in a sentence."""
+        """Return the ends, their losses and the barrier, with its place, in a sentence."""
         loss = f"from {self.loss[0]:.4g} to {self.loss[-1]:.4g}"
-        where = f", highest at t = {self.t[np.nanargmax(self.loss)]:.2f}" if self.barrier > 0 else ""
+        where = f" at t = {self.t[np.argmax(_above(self.t, self.loss))]:.2f}" if self.barrier > 0 else ""
         return f"{self.ends[0]} to {self.ends[1]}: loss {loss}, barrier {self.barrier:.4g}{where}"
 
 
@@ -57,7 +57,13 @@ def barrier_of(t: F64, loss: F64) -> float:
         >>> barrier_of(t, np.array([1.0, 4.0, 2.0])), barrier_of(t, np.array([1.0, 0.0, 2.0]))
         (2.5, 0.0)
     """
-    return float(np.max(loss - (1 - t) * loss[0] - t * loss[-1]))
+    return float(np.max(_above(t, loss)))
+
+
+def _above(t: F64, loss: F64) -> F64:
+    """Return the loss above the straight line between its values at the ends, (n,)."""
+    found: F64 = loss - (1 - t) * loss[0] - t * loss[-1]
+    return found
 
 
 def line_between(many: ManyModels, ends: tuple[Model, Model], examples: ExampleSet, size: int) -> Line:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError, UserError
+from clients.core.numbers.spacing import evenly_spaced
 from clients.engines.many.examples import ExampleSet, objective_examples, validation_examples
 from clients.engines.many.losses import ManyModels
 from clients.engines.native.threads import threads_restored
@@ -229,7 +230,7 @@ class _Measurement:
 
     def _curvature(self, server: list[Model], rounds: I64) -> dict[int, Eigenvalues]:
         count = min(self.request.hessian, len(server))
-        chosen = np.unique(np.linspace(0, len(server) - 1, count).round().astype(int)) if count != 1 else [-1]
+        chosen = evenly_spaced(len(server), count) if count != 1 else [-1]
         return {int(rounds[k]): top_eigenvalues(server[k], self.examples, EIGENVALUES) for k in chosen}
 
     def _program(self) -> str:
@@ -244,7 +245,9 @@ class _Measurement:
         if used < there:
             found.append(f"The loss is over {used:,} examples, drawn from {there:,}; all models are measured on these.")
         if states.ends is not None and states.ends.cohort > len(states.ends.clients):
-            found.append(f"{len(states.ends.clients)} of the {states.ends.cohort} clients of the round are shown.")
+            lost = f": the ends of {states.ends.lost} are not finite" if states.ends.lost else ""
+            shown = f"{len(states.ends.clients)} of the {states.ends.cohort} clients of the round are shown"
+            found.append(f"{shown}{lost}.")
         if self.session.task.buffers.size:
             found.append(f"All points of the plane have the buffers (such as batch statistics) of {origin.name}.")
         if self.many.reason:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError, StrategyError, UserError
+from clients.core.numbers.spacing import evenly_spaced
 from clients.core.parameters import Layout
 from clients.training.task import LearningTask
 from server.record.records import RunFolder
@@ -119,9 +119,10 @@ def states_of(session: Session, run: Replayable, wanted: Wanted) -> ServerStates
                     if wanted.ends_needed:
                         raise
                     notes.append(f"The {error.field} {error.problem}.")
-    if missing:
-        notes.append(f"Rounds {max(whole.after, 0)} to {whole.last} were played again to find the states.")
-    return ServerStates(models, path, ends, whole.last >= 0, tuple(notes))
+    first = max(whole.after, 0) + 1
+    if missing and whole.last >= first:
+        notes.append(f"Rounds {first} to {whole.last} were played again to find the states.")
+    return ServerStates(models, path, ends, whole.last >= first, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,7 @@ def _path_rounds(
             f"The path has the {len(kept)} kept states alone: playing the run again takes about {needed:.0f} s, and "
             f"{wanted.seconds:g} s are allowed."
         )
-    places = np.linspace(0, len(rounds) - 1, min(most, len(rounds))).round().astype(int)
-    return tuple(rounds[k] for k in np.unique(places)), note
+    return tuple(rounds[k] for k in evenly_spaced(len(rounds), most)), note
 
 
 def _checked(round_index: int, last: int) -> int:

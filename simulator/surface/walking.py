@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.errors import RunFolderError, StrategyError
+from clients.core.numbers.spacing import evenly_spaced
 from clients.training.work import CohortWork
 from server.algorithms.state import ServerState
 from server.rounds.checkpointer import RunCheckpointer
@@ -20,6 +21,7 @@ from server.rounds.experiment import Experiment
 from server.rounds.model_metrics import ModelMetrics
 from server.rounds.observers import Observers
 from server.rounds.play import play_round
+from server.rounds.strategy import nobody
 from simulator.grid.local_clients import LocalClients
 from simulator.replay.branch import checkpoint_of
 from simulator.replay.replaying import NEVER, Replayable
@@ -39,10 +41,11 @@ class ClientEnds:
     Attributes:
         round_index: the round.
         start: the server's state before it.
-        clients: int64 (K,).
+        clients: int64 (K,), those whose ends are finite.
         params: [K, P].
         buffers: [K, Q].
         cohort: how many clients the round has; more than K where some are left out.
+        lost: how many clients were trained and are left out, as their ends are not finite.
     """
 
     round_index: int
@@ -51,6 +54,7 @@ class ClientEnds:
     params: Tensor
     buffers: Tensor
     cohort: int
+    lost: int = 0
 
 
 def walk(session: Session, run: Replayable, *, after: int, last: int) -> Iterator[ServerState]:
@@ -69,7 +73,7 @@ def walk(session: Session, run: Replayable, *, after: int, last: int) -> Iterato
     """
     own = session.played.own
     if own is not None:
-        own.federation = replace(own.federation, evaluated=_nobody)
+        own.federation = replace(own.federation, evaluated=nobody)
     foreign = session.played.strategy if session.played.strategy is not own else None
     checkpointer = RunCheckpointer(
         session.states, None, None, strategy=foreign, facts={}, every_seconds=NEVER, every_rounds=None
@@ -102,7 +106,7 @@ def client_ends(session: Session, state: ServerState) -> ClientEnds:
     """Train the cohort of the round after `state` as the run does; client states stay those before the round.
 
     Raises:
-        StrategyError: the clients or their cohort are a user's own.
+        StrategyError: the clients or their cohort are a user's own, or no end is finite.
     """
     own, engine = session.played.own, session.engine
     if own is None or session.played.strategy is not own or engine is None or session.states is None:
@@ -112,7 +116,7 @@ def client_ends(session: Session, state: ServerState) -> ClientEnds:
     vectors = state.vectors or algorithm.server.init(state.params)
     cohort = own.federation.sampler.draw(round_index).clients
     fits = ENDS_BYTES // max(1, state.params.nbytes + state.buffers.nbytes)
-    clients = _spread(cohort, max(1, min(MOST_ENDS, fits)))
+    clients = cohort[evenly_spaced(len(cohort), max(1, min(MOST_ENDS, fits)))]
     work = CohortWork(
         round_index=round_index,
         clients=clients,
@@ -127,15 +131,10 @@ def client_ends(session: Session, state: ServerState) -> ClientEnds:
         update = trains.train([], work).update
     finally:
         session.states.rollback()
-    return ClientEnds(round_index, state, update.clients, update.params.cpu(), update.buffers.cpu(), len(cohort))
-
-
-def _spread(cohort: I64, most: int) -> I64:
-    """Return at most so many clients of a cohort, evenly spaced."""
-    if len(cohort) <= most:
-        return cohort
-    return cohort[np.linspace(0, len(cohort) - 1, most).round().astype(np.int64)]
-
-
-def _nobody(round_index: int) -> I64:
-    return np.zeros(0, np.int64)
+    params, buffers = update.params.cpu(), update.buffers.cpu()
+    finite = (torch.isfinite(params).all(1) & torch.isfinite(buffers).all(1)).numpy()
+    if not finite.any():
+        problem = f"of the clients of round {round_index} are not finite: their training diverges"
+        raise StrategyError("ends", problem, fix="Name an earlier round.")
+    lost = int((~finite).sum())
+    return ClientEnds(round_index, state, update.clients[finite], params[finite], buffers[finite], len(cohort), lost)

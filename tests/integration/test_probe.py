@@ -179,6 +179,59 @@ def test_dropout_counts_as_gradient_noise(tmp_path: Path) -> None:
     assert drift.causes["local_steps"] < 1e-9 * drift.ideal_square  # one epoch of full batches is one step
 
 
+def test_noise_of_a_step_is_measured_in_a_round_whose_local_rate_is_0(tmp_path: Path) -> None:
+    schedule = "local.schedule={kind='cosine',rounds=8}"
+    run = fs.simulate(digits(schedule, "run.keep_checkpoints_every=1"), out=tmp_path / "run")
+    assert run.path is not None
+    before, still = (fs.probe(run.path, round=r, parts=("curvature",), repeats=40, record=False) for r in (6, 7))
+    assert before.gradients is not None
+    assert still.gradients is not None
+    assert still.theory is not None
+    assert still.theory.local_lr == 0 < before.theory.local_lr  # type: ignore[union-attr]
+    assert still.gradients.noise.value == pytest.approx(before.gradients.noise.value, rel=0.3)
+    assert still.gradients.averaged_noise == pytest.approx(before.gradients.averaged_noise, rel=0.3)
+
+
+def test_newton_steps_have_no_drift_by_cause_and_no_limit_of_gradient_steps(tmp_path: Path) -> None:
+    run = fs.simulate("quadratic-newton", out=tmp_path / "run")
+    assert run.path is not None
+    found = fs.probe(run.path, round=0)
+    assert "the ideal takes steps along gradients" in found.not_measured["drift_by_cause"]
+    assert found.theory is not None
+    assert found.theory.failures == ("The local optimiser 'newton' uses curvature, and the recursion is that of SGD.",)
+
+
+@pytest.mark.parametrize("order", ["simultaneous", "alternating"])
+def test_game_has_no_predicted_course(order: str, tmp_path: Path) -> None:
+    """The Dirac-GAN circles its equilibrium, whatever the curvature of the distance from it."""
+    scenario = fs.load_scenario("dirac-gan", sets={"run.rounds": 2, "model.order": order})
+    run = fs.simulate(scenario, out=tmp_path / "run")
+    assert run.path is not None
+    found = fs.probe(run.path, repeats=3)
+    assert found.theory is not None
+    assert found.theory.failures == ("The model is a game of two players, whose steps do not descend the objective.",)
+    assert found.theory.limit is found.theory.contraction is found.theory.gap is None
+    if order == "alternating":
+        assert "the ideal moves all parameters" in found.not_measured["drift_by_cause"]
+        return
+    assert found.drift_by_cause is not None
+    assert found.drift_by_cause.observed == pytest.approx(found.drift_by_cause.total)
+    assert found.drift_by_cause.causes["heterogeneity"] == pytest.approx(0, abs=1e-10)
+
+
+def test_noise_of_a_step_is_that_of_both_players(tmp_path: Path) -> None:
+    changes = {"run.rounds": 1, "data.clients": 3, "local.gradient_noise": 0.1, "data.dimension": 5}
+    values = []
+    for order in ("simultaneous", "alternating"):
+        scenario = fs.load_scenario("dirac-gan", sets={**changes, "model.order": order, "data.points": []})
+        run = fs.simulate(scenario, out=tmp_path / order)
+        assert run.path is not None
+        found = fs.probe(run.path, round=0, parts=("curvature",), record=False)
+        assert found.gradients is not None
+        values.append(found.gradients.noise.value)
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
 def test_few_clients_of_many_stand_for_the_federation(tmp_path: Path) -> None:
     sets = ("partition.clients=60", "algorithm.cohort=3", "run.rounds=1", "partition.min_size=4")
     fs.simulate(digits(*sets), out=tmp_path / "run")
@@ -247,6 +300,15 @@ def test_run_with_other_clients_or_another_strategy_is_refused_by_name(
     write_json(run / "environment.json", facts)
     with pytest.raises(kind, match=message):
         fs.probe(run)
+
+
+def test_round_that_left_parameters_that_are_not_finite_is_refused(tmp_path: Path) -> None:
+    run = fs.simulate(digits("local.local_lr=1e18", "local.l2=1"), out=tmp_path / "run")
+    assert run.outcome["outcome"] == "diverged"
+    assert run.path is not None
+    with pytest.raises(UserError, match="round: 1 left parameters that are not finite"):
+        fs.probe(run.path, round=1)
+    assert fs.probe(run.path, parts=("curvature",)).round_index == 0
 
 
 def test_run_of_a_flower_strategy_is_refused_by_name(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgOptions
 from server.convergence.monitor import ConvergenceOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
-from simulator.surface.lines import barrier_of
+from simulator.surface.lines import Line, barrier_of
 from simulator.surface.planes import plane_through, principal_plane, random_plane, share_of_variance
 
 RANDOM = np.random.default_rng(11)
@@ -179,6 +179,8 @@ def test_barrier_is_measured_above_the_line_between_the_ends() -> None:
     assert barrier_of(t, 3 * t + 1 + np.array([0, 0.5, 2, 0.1, 0])) == pytest.approx(2.0)
     assert barrier_of(t, 3 * t + 1 - np.array([0, 0.5, 2, 0.1, 0])) == 0.0
     assert np.isnan(barrier_of(t, np.array([0.0, np.inf, np.nan, 0.0, 1.0])))
+    falling = Line(("A", "B"), t, 10 - 10 * t + np.array([0, 0, 0, 1.0, 0]), 1.0)
+    assert str(falling) == "A to B: loss from 10 to 0, barrier 1 at t = 0.75"
 
 
 def test_principal_plane_holds_the_largest_singular_values() -> None:

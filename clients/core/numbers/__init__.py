@@ -1,4 +1,4 @@
-"""Which numbers options may take and why, norms of long vectors, and eigenvalues of operators.
+"""Which numbers options may take and why, norms of long vectors, eigenvalues of operators, evenly spaced places.
 
 The bounds import nothing of fedscape, the others the arrays and streams of core.
 """

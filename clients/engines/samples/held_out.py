@@ -55,7 +55,7 @@ class SampleMeter:
     @cached_property
     def space(self) -> FeatureSpace:
         """The space of features."""
-        return FeatureSpace.of(self._flat("validation" if self._population.validation is not None else "test"))
+        return FeatureSpace.of(self._flat(self._reference))
 
     def measure(self, part: CentralPart) -> dict[str, float]:
         """Return the measures of the loaded model's samples by the names of the record: see `measures_of`."""
@@ -77,12 +77,17 @@ class SampleMeter:
         if not np.isfinite(drawn).all():
             return None
         found: dict[str, Any] = {"shape": list(shape)}
-        real = self._held_out("validation" if self._population.validation is not None else "test")
+        real = self._held_out(self._reference)
         if real.labels is not None:
             classes = real.labels[pairwise(real.features, self.space.features(drawn)).argmin(0)]
             order = np.argsort(classes, kind="stable")
             drawn, found["classes"] = drawn[order], classes[order].tolist()
         return found | {"images": np.rint(255 * drawn.clip(0, 1)).astype(np.int64).tolist()}
+
+    @property
+    def _reference(self) -> CentralPart:
+        """The part that the space is fitted to, and whose classes order the picture."""
+        return "validation" if self._population.validation is not None else "test"
 
     def _held_out(self, part: CentralPart) -> HeldOut:
         if part not in self._parts:

@@ -26,7 +26,7 @@ LEAK = 0.2
 
 
 class Gan(TwoPlayer):
-    """The non-saturating game of Goodfellow et al. 2014 (section 3), with R1 of Mescheder et al. 2018 where asked for.
+    """The non-saturating game of Goodfellow et al. 2014 (section 3), with or without R1 of Mescheder et al. 2018.
 
     With D the discriminator's logit, a training pass returns log(1 + exp(-D(x))) + log(1 + exp(D(G(z)))) + gamma/2
     |dD/dx|^2 of each real example x with its own latent z. The generator descends log(1 + exp(-D(G(z)))), which adds
@@ -85,12 +85,12 @@ class Gan(TwoPlayer):
         return spread(torch.where(drawn == UNDRAWN, fixed, drawn))
 
     def _judged(self, x: Tensor, *, frozen: bool = False, with_slope: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Return D of examples [n, numbers], and |dD/dx|^2 where asked for, [n] each.
+        """Return D of examples [n, numbers], and |dD/dx|^2 or None, [n] each.
 
         Args:
             x: the examples.
             frozen: whether the discriminator gets no gradient.
-            with_slope: whether to compute the slope: backwards through the layers by hand, since engines differentiate
+            with_slope: whether to compute |dD/dx|^2: backwards through the layers by hand, since engines differentiate
                 this pass themselves.
         """
         layers = [(p.weight.detach(), p.bias.detach()) if frozen else (p.weight, p.bias) for p in self._judges()]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dashboards.report.formats import is_number, number
+from dashboards.report.client_grid import FEWEST_CELLS
+from dashboards.report.formats import is_number, number, rounded
 from dashboards.report.run_data import RunData
 
-FEWEST_CELLS = 20_000
-"""A page of so many runs that each gets fewer cells of a client grid draws no surfaces."""
 TOO_MANY = "Error surfaces are not drawn on a page of this many runs."
 DIGITS = 5
 """Digits of the losses and places on the page; surface.json has all."""
@@ -160,10 +158,4 @@ def _curvature(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _short(values: Sequence[float | None]) -> list[float | None]:
-    """Return numbers with few digits; None for those that are not finite.
-
-    Example:
-        >>> _short([1.23456789, None, float("inf")])
-        [1.2346, None, None]
-    """
-    return [float(f"{v:.{DIGITS}g}") if is_number(v) and math.isfinite(v) else None for v in values]
+    return [rounded(value, DIGITS) for value in values]

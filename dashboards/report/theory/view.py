@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from clients.core.errors import UserError
+from clients.core.numbers.spacing import evenly_spaced
 from clients.training.schedule_options import ScheduleOptions
-from dashboards.report.formats import is_number, number
+from dashboards.report.client_grid import FEWEST_CELLS
+from dashboards.report.formats import is_number, number, rounded
 from dashboards.report.round_series import tables
 from dashboards.report.run_data import Line, RunData
 from dashboards.report.theory.prediction import Prediction
 from dashboards.report.theory.words import NAMES, probe_words
 
 Probe = Mapping[str, Any]
-FEWEST_CELLS = 20_000
-"""A page of so many runs that each gets fewer cells of a client grid draws nothing of probes."""
 TOO_MANY = "Probes are not drawn on a page of this many runs."
 MOST_BARS, MOST_CURVES, MOST_WORDS = 60, 4, 8
 """The most probed rounds with a bar, with a predicted curve, and with words."""
@@ -65,8 +65,7 @@ def theory_view(run: RunData, cells: int, rounds: int) -> tuple[dict[str, Any] |
 
 def _spread(found: Sequence[Probe], most: int) -> list[Probe]:
     """Return at most so many, evenly spaced, with the first and the last."""
-    places = np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int)
-    return [found[k] for k in np.unique(places)]
+    return [found[k] for k in evenly_spaced(len(found), most)]
 
 
 def _tables(lines: Sequence[Line], columns: Mapping[str, Mapping[int, float]], rounds: int) -> list[dict[str, Any]]:
@@ -111,7 +110,7 @@ def _measured(run: RunData, probe: Probe, column: str) -> float | None:
     value = line.get(column)
     if value is None and column == "objective" and probe["measure"] == "objective":
         value = probe["before"]
-    return float(value) if is_number(value) and math.isfinite(value) else None
+    return float(value) if is_number(value) else None
 
 
 def _prediction(probe: Probe) -> Prediction | None:
@@ -194,10 +193,4 @@ def _bars(probes: Sequence[Probe]) -> dict[str, Any] | None:
 
 
 def _short(values: Sequence[float | None]) -> list[float | None]:
-    """Return numbers with few digits; None for those that are not finite.
-
-    Example:
-        >>> _short([1.23456789, None, float("inf")])
-        [1.23457, None, None]
-    """
-    return [float(f"{v:.{DIGITS}g}") if is_number(v) and math.isfinite(v) else None for v in values]
+    return [rounded(value, DIGITS) for value in values]

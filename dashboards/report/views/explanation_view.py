@@ -11,6 +11,7 @@ import numpy as np
 from dashboards.report.run_data import RunData
 from server.diagnosis.diagnose import diagnose
 from server.diagnosis.evidence import Evidence
+from server.diagnosis.finding import options_of
 
 MOST_CLIENTS = 12
 
@@ -47,16 +48,11 @@ def _shown(findings: list[Mapping[str, Any]], source: str) -> dict[str, Any]:
 def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
     change, clients = finding.get("change") or {}, list(finding.get("clients") or ())
     more = [f"and {len(clients) - MOST_CLIENTS} more"] if len(clients) > MOST_CLIENTS else []
-    sets = " ".join(f"--set {key}={_value(value)}" for key, value in (change.get("sets") or {}).items())
     return {
         "title": str(finding["title"]),
         "evidence": [str(clause) for clause in finding["evidence"]],
         "clients": [*map(str, clients[:MOST_CLIENTS]), *more],
         "try": str(change.get("words") or ""),
-        "sets": sets,
+        "sets": options_of(change.get("sets") or {}),
         "because_of": str(finding.get("because_of") or ""),
     }
-
-
-def _value(value: object) -> str:
-    return str(value).replace(" ", "") if isinstance(value, list | tuple) else str(value)

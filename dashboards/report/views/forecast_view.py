@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dashboards.report.client_grid import FEWEST_CELLS
 from dashboards.report.formats import is_number, number
 from dashboards.report.run_data import RunData
 
-FEWEST_CELLS = 20_000
-"""A page of so many runs that each gets fewer cells of a client grid draws no forecasts."""
 TOO_MANY = "Forecasts against truth are not drawn on a page of this many runs."
 
 

@@ -14,7 +14,7 @@ from dashboards.report.formats import count, is_number
 from dashboards.report.run_data import RunData
 
 ACROSS, GAP, PAPER = 10, 1, 128
-"""Images in a row, numbers between them, and the grey of what lies between."""
+"""Images in a row, pixels between them, and the grey of what lies between."""
 MOST = 40
 
 
@@ -29,12 +29,11 @@ def sample_view(run: RunData) -> dict[str, Any] | None:
     if classes:
         each = ", ".join(f"{name} ({times})" for name, times in sorted(Counter(classes).items()))
         words += f" They are in the order of the class of the nearest real example: {each}."
-    rows = math.ceil(len(images) / ACROSS)
-    across = min(ACROSS, len(images))
+    wide, high = _size(len(images), height, width)
     return {
         "picture": "data:image/png;base64," + base64.b64encode(picture(images, channels, height, width)).decode(),
-        "width": across * (width + GAP) + GAP,
-        "height": rows * (height + GAP) + GAP,
+        "width": wide,
+        "height": high,
         "words": words,
     }
 
@@ -68,8 +67,7 @@ def picture(images: Sequence[Sequence[int]], channels: int, height: int, width: 
         height: rows of an image.
         width: columns of an image.
     """
-    across, down = min(ACROSS, len(images)), math.ceil(len(images) / ACROSS)
-    wide, high = across * (width + GAP) + GAP, down * (height + GAP) + GAP
+    wide, high = _size(len(images), height, width)
     page = [bytearray([PAPER] * (wide * channels)) for _ in range(high)]
     for place, image in enumerate(images):
         row, column = divmod(place, ACROSS)
@@ -82,6 +80,12 @@ def picture(images: Sequence[Sequence[int]], channels: int, height: int, width: 
     header = struct.pack(">IIBBBBB", wide, high, 8, 0 if channels == 1 else 2, 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + bytes(row) for row in page), 9)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+
+
+def _size(images: int, height: int, width: int) -> tuple[int, int]:
+    """Return the width and the height of the picture."""
+    across, down = min(ACROSS, images), math.ceil(images / ACROSS)
+    return across * (width + GAP) + GAP, down * (height + GAP) + GAP
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

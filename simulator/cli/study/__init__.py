@@ -1,4 +1,4 @@
-"""The commands on several runs: study, tune, branch, verify, bisect.
+"""The commands on several runs: study, tune, lessons, branch, verify, bisect.
 
 They import the rooms that do the work when they are called.
 """

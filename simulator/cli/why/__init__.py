@@ -1,1 +1,1 @@
-"""The commands that say why a run went as it did: explain, surface."""
+"""The commands that say why a run went as it did: explain, probe, surface."""

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clients.core.errors import UserError, listed
-from clients.core.shown.secrets import token_of
 from clients.core.shown.text import presentable
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
-from simulator.cli.observing import TOKEN
+from simulator.cli.observing import TOKEN, grafana_token
 from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 if TYPE_CHECKING:
@@ -86,9 +85,7 @@ def _token_for(grafana: str | None) -> str | None:
         return None
     from dashboards.grafana.server import connect
 
-    token, fix = token_of(TOKEN), f"Put it into {TOKEN}, or its file's path into {TOKEN}_FILE."
-    if token is None:
-        raise UserError("token", "of Grafana is missing", fix=fix)
+    token = grafana_token()
     with connect(grafana, token, option="--grafana"):
         return token
 

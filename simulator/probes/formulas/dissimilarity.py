@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clients.core import streams
-from clients.core.arrays import F64
+from clients.core.arrays import F64, I64
 
 RESAMPLES = 400
 COLUMNS = 1 << 16
@@ -112,8 +112,11 @@ def _variances(draws: Tensor) -> F64:
 
 def _resampled(p: F64, seed: int) -> list[F64]:
     """Return weights of bootstrap samples of the clients, normalised; those whose weights are all 0 are left out."""
-    n = len(p)
-    key = streams.keys(seed, "probe/bootstrap", np.arange(RESAMPLES))
-    drawn = np.floor(streams.uniforms(key, n) * n).astype(np.int64)
-    counted = (np.bincount(row, minlength=n) * p for row in drawn)
+    counted = (np.bincount(row, minlength=len(p)) * p for row in bootstrap_samples(len(p), seed))
     return [q / q.sum() for q in counted if q.sum() > 0]
+
+
+def bootstrap_samples(clients: int, seed: int) -> I64:
+    """Return bootstrap samples of n clients, drawn with replacement, int64 (RESAMPLES, n)."""
+    key = streams.keys(seed, "probe/bootstrap", np.arange(RESAMPLES))
+    return np.floor(streams.uniforms(key, clients) * clients).astype(np.int64)

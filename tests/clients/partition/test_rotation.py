@@ -35,11 +35,19 @@ def test_small_turns_interpolate_and_keep_the_centre() -> None:
     np.testing.assert_allclose(inner, 1.0, atol=1e-9)  # nothing there comes from outside
     assert matrix[40, 40] == pytest.approx(1.0)
     image = np.zeros((9, 9))
-    image[4, 6] = 1.0  # to the right of the centre: against the clock it moves up
+    image[4, 6] = 1.0  # to the right of the centre: anticlockwise it moves up
     mass = (matrix @ image.reshape(-1)).reshape(9, 9)
     row, column = (float((mass * axis).sum() / mass.sum()) for axis in np.mgrid[:9, :9])
     assert row == pytest.approx(4 - 2 * np.sin(np.radians(20)), abs=0.1)
     assert column == pytest.approx(4 + 2 * np.cos(np.radians(20)), abs=0.1)
+
+
+def test_clients_that_hold_out_nothing_are_turned() -> None:
+    made = digits(1000, **{"data.rotation": 30.0, "data.client_test_fraction": 0.1})
+    assert made.clients.held_out is not None
+    held_out = made.clients.held_out(np.arange(1000))
+    assert held_out.sizes.sum() == 0
+    assert held_out.features.shape[1:] == made.feature_shape
 
 
 @pytest.mark.parametrize("flat", [True, False])

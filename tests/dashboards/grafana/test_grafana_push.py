@@ -196,6 +196,16 @@ def test_push_annotates_the_findings_that_explain_annotated(grafana, tmp_path):
     assert grafana.state() == before
 
 
+def test_push_removes_the_findings_of_a_run_that_has_no_notes_any_more(grafana, tmp_path):
+    folder = explained(run_folder(tmp_path), CLIPPED)
+    annotated(grafana, folder)
+    explained(folder)
+    (folder / "outcome.json").unlink()
+    (folder / "events.jsonl").write_text("")
+    assert pushed(grafana, "--run", str(folder)) == 0
+    assert grafana.annotations == []
+
+
 def refused(capsys, stub: GrafanaStub, *more: str) -> str:
     code = pushed(stub, "--timeout", "0.5", *more)
     out = capsys.readouterr()

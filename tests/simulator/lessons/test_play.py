@@ -43,6 +43,12 @@ def test_change_of_one_arm_leaves_the_others() -> None:
     assert {scenario.run.rounds for scenario in made.values()} == {7}
 
 
+def test_trial_given_as_a_table_is_the_lessons_trial(tmp_path: Path) -> None:
+    row = LESSONS["unequal-work"]
+    played = play_lesson(row.name, out=tmp_path / "lesson", sets={"local.local_steps": [20, 20]})
+    assert [claim.words for claim in played.claims[len(row.claims) :]] == [claim.words for claim in row.outcome]
+
+
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'learning-rates' is not a lesson\. Nearest: 'learning-rate'"):
         play_lesson("learning-rates")

@@ -47,8 +47,8 @@ def test_states_that_are_played_again_are_those_of_the_run(sets: tuple[str, ...]
         for one, two in zip(bits(surfaces[0]), bits(other), strict=True):
             np.testing.assert_array_equal(one, two)
     assert surfaces[0].server.numbers.tolist() == list(range(9))
-    assert not any(note.startswith("Rounds 0 to") for note in surfaces[0].notes)
-    assert "Rounds 0 to 7 were played again to find the states." in surfaces[1].notes
+    assert not any(note.startswith("Rounds 1 to") for note in surfaces[0].notes)
+    assert "Rounds 1 to 7 were played again to find the states." in surfaces[1].notes
     assert surfaces[0].ends is not None
     clients = kept.clients.where(round=6)["client"]
     assert surfaces[0].ends.numbers.tolist() == clients.tolist()
@@ -105,6 +105,35 @@ def test_replay_beyond_the_budget_is_refused_and_ends_are_left_out(tmp_path: Pat
         fs.surface(kept, "clients", size=3, seconds=0)
 
 
+def test_initial_model_is_found_without_playing_a_round_again(tmp_path: Path) -> None:
+    run = fs.simulate(digits("run.keep_checkpoints_every=3"), out=tmp_path / "run")
+    found = fs.surface(run, "random", size=3, seconds=0, line=(0, 3))
+    assert found.line is not None
+    assert found.line.ends == ("round 0", "round 3")
+    assert not any("were played again" in note for note in found.notes)
+
+
+def test_ends_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    run = fs.simulate(digits("model.kind=mlp", "local.local_lr=1e18", *KEPT), out=tmp_path / "run")
+    assert run.outcome["outcome"] == "diverged"
+    found = fs.surface(run, "random", size=3, round=1)
+    assert found.ends is not None
+    assert np.isfinite(found.ends.places).all()
+    count = len(found.ends.numbers)
+    assert f"{count} of the 4 clients of the round are shown: the ends of {4 - count} are not finite." in found.notes
+    assert 0 < count < 4
+    assert np.isfinite(fs.surface(run, "clients", size=3, round=1).x).all()
+
+
+def test_ends_of_a_round_in_which_all_clients_diverge_are_refused(tmp_path: Path) -> None:
+    values = ("local.local_lr=1e18", "local.l2=1")
+    run = fs.simulate(digits("model.kind=mlp", *values, *KEPT), out=tmp_path / "run")
+    with pytest.raises(StrategyError, match="ends: of the clients of round 1 are not finite"):
+        fs.surface(run, "clients", size=3, round=1)
+    notes = fs.surface(run, "random", size=3, round=1).notes
+    assert "The ends of the clients of round 1 are not finite: their training diverges." in notes
+
+
 def test_batch_statistics_are_those_of_one_state(tmp_path: Path) -> None:
     sets = ("model.norm=batch", "local.drop_last=true", "partition.min_size=16")
     found = fs.surface(fs.simulate(digits(*sets, *KEPT), out=tmp_path / "run"), size=3)
@@ -128,6 +157,7 @@ def test_branch_is_drawn_from_its_first_round(tmp_path: Path) -> None:
     other = fs.branch(run.path, round=3, sets={"local.local_lr": 0.02}, out=tmp_path / "branch")
     found = fs.surface(other, size=3)
     assert found.server.numbers[0] == 3
+    assert "Rounds 4 to 7 were played again to find the states." in found.notes
     assert found.server.numbers[-1] == 8
 
 
