@@ -80,8 +80,9 @@ def explain(
     """Explain a recorded run: rank the causes that kept it from converging, each with its evidence and one change.
 
     Beside the record it looks at the data of up to 50 clients, at the gradients of the first model, and plays about ten
-    trials of one round, the finer ones with several cohorts. Where the run falls short of other models, it trains the run's own on the pooled data of these
-    clients. Nothing of the run changes. The result is kept in explanation.json, which the report shows.
+    trials of one round, the finer ones with several cohorts. Where the run falls short of other models, it trains the
+    run's own on the pooled data of these clients. Nothing of the run changes. The result is kept in explanation.json,
+    which the report shows.
 
     Args:
         run: the folder of the run, which may be unfinished.
