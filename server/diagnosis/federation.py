@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,8 @@ PARTED, APART, LONE = 2.3, 2.0, 2.0
 """Ratio of the losses on both sides of the gap, of the medians, and the factor by which a single client must exceed."""
 PARTED_LOCALLY = 1.85
 """The same ratio of losses during local steps, which bring clients closer together."""
+WRONG = 0.2
+"""By how much the accuracy on validation examples exceeds that on the clients' own."""
 UNEVEN, RELATED = 3.0, 0.35
 """Dispersion of the clients' numbers of rounds beyond chance, and their correlation with the loss."""
 
@@ -136,7 +139,8 @@ def bad_clients(e: Evidence) -> Sign:
 
     The last model's losses are taken where they were looked at, and losses during local steps otherwise. Losses of
     clients with unusual but clean data go over into those of the others; clients with wrong labels or readings stay
-    apart.
+    apart. Where most labels are wrong no client stands apart, and the model agrees with validation labels more often
+    than with those that it learnt from.
     """
     if e.ruined:
         return NOTHING
@@ -149,7 +153,20 @@ def bad_clients(e: Evidence) -> Sign:
     found = _parted(e, sample, seen, PARTED, "have a training loss at the last model of")
     # the record has all clients that took part, the looks a sample of them
     everyone = locally.clients if locally.strength >= 1 and len(locally.clients) > len(found.clients) else found.clients
-    return replace(found, clients=everyone)
+    found, mislabelled = replace(found, clients=everyone), _mislabelled(end.get("accuracy"))
+    return max(found, mislabelled, key=lambda sign: sign.strength)
+
+
+def _mislabelled(accuracy: Mapping[str, float] | None) -> Sign:
+    """Return how far the accuracy on validation examples exceeds that on clients' own, in units of the threshold."""
+    if accuracy is None:
+        return NOTHING
+    own, other = accuracy["training"], accuracy["validation"]
+    words = (
+        f"the last model agrees with {other:.0%} of the validation labels, and with {own:.0%} of the clients' labels, "
+        "which it learnt from",
+    )
+    return Sign((other - own) / WRONG, words)
 
 
 def _parted(e: Evidence, clients: I64, losses: F64, apart: float, words: str) -> Sign:

@@ -14,7 +14,7 @@ from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
-from simulator.explaining.pooled import largest_share, module_at, pooled_loss
+from simulator.explaining.pooled import accuracies, largest_share, module_at, pooled_loss
 from simulator.explaining.reference import reference_loss
 from simulator.explaining.trials import State, Trials, as_table
 
@@ -72,7 +72,9 @@ def look(
             "trials": as_table(trials.play(state, repeats=trials.repeats if state.place == "end" else 1)),
         }
         if state.place == "end":
-            table["end"]["tail"] = largest_share(task, module_at(task, state.params, state.buffers), features, targets)
+            module = module_at(task, state.params, state.buffers)
+            table["end"]["tail"] = largest_share(task, module, features, targets)
+            table["end"]["accuracy"] = accuracies(task, module, features, targets)
         if state.place == "start":
             table["start"]["gradients"] = _gradients(task, engine, trials, state)
     last = states[-1]

@@ -22,7 +22,7 @@ from clients.core.parameters import write_vector
 from clients.engines.evaluation import CHUNK
 from clients.models.build import build_model
 from clients.models.options import ModelOptions
-from clients.training.losses import example_losses
+from clients.training.losses import example_losses, example_scores, predictions
 from clients.training.optimizers import stacked_optimizer
 from clients.training.options import LocalOptions
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
@@ -69,6 +69,26 @@ def largest_share(task: LearningTask, module: nn.Module, features: Tensor, targe
     found = _each_loss(task, working_copy(module).to(task.dtype).eval().to(task.device), features, targets)
     total, most = float(found.sum()), round(LARGEST * len(found))
     return float(found.topk(most).values.sum()) / total if 0 < total < math.inf else None
+
+
+def accuracies(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> dict[str, float] | None:
+    """Return the shares of the pooled sample and of the validation examples that a model classifies as labelled.
+
+    None but for classes, and without validation examples.
+    """
+    validation = task.population.validation
+    if task.population.task != "classification" or validation is None or not len(features):
+        return None
+    module = working_copy(module).to(task.dtype).eval().to(task.device)
+    parts = {"training": (features, targets), "validation": (validation.features, validation.targets)}
+    return {name: _accuracy(task, module, x, y) for name, (x, y) in parts.items()}
+
+
+def _accuracy(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> float:
+    with torch.no_grad():
+        outputs = (module(cast_features(x, task.dtype).to(task.device)) for x in torch.split(features, CHUNK))
+        found = torch.cat([predictions(one, "classification") for one in outputs]).cpu()
+    return float(example_scores(found, targets, "classification").mean())
 
 
 def _each_loss(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> Tensor:

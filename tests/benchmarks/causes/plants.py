@@ -162,6 +162,11 @@ def _bad_clients(plan: Plan, base: str, level: int, seed: int) -> None:
     plan.sections["faults"] = {"bad": fault | {"clients": (0.1, 0.2, 0.2)[level]}}
 
 
+def _wrong_labels(plan: Plan, base: str, level: int, seed: int) -> None:
+    share = (0.3, 0.5, 0.7)[level]
+    plan.sections["faults"] = {"wrong": {"kind": "label_symmetric", "severity": 1.0, "share": share}}
+
+
 class _Biased:
     """A Flower strategy that hardly ever draws some clients."""
 
@@ -283,6 +288,7 @@ PLANTS: dict[str, tuple[tuple[str, ...], Change]] = {
     "cohort_too_small": (BASES, _cohort),
     "batch_statistics": (("blobs", "digits"), _batch_norm),
     "bad_clients": ((*CLASSES, "traffic"), _bad_clients),
+    "wrong_labels": (CLASSES, _wrong_labels),
     "biased_participation": (("blobs", "digits"), _participation),
     "noise_floor": (BASES, _noise),
     "vanishing": (("digits", "curve"), _vanishing),
@@ -298,7 +304,7 @@ PLANTS: dict[str, tuple[tuple[str, ...], Change]] = {
 """Cause -> the bases in which it can be planted, and how. `congestion` is unbalanced by nature."""
 NATURAL = {"congestion": ("class_imbalance",), "activity": ("bad_clients", "heterogeneity", "cohort_too_small")}
 """What is true of a base before anything is planted."""
-SAME = {"overfitting": ("overfitting", "model_too_large")}
+SAME = {"overfitting": ("overfitting", "model_too_large"), "wrong_labels": ("bad_clients",)}
 """Kinds that count as the planted one."""
 
 

@@ -422,6 +422,22 @@ def test_bad_clients_are_told_by_the_last_model_where_local_steps_hide_them():
     assert strengths(gradual)["bad_clients"] < 1
 
 
+def test_wrong_labels_of_all_clients_are_told_by_the_accuracy_on_their_own_examples():
+    wrong, right = (healthy(looks=looks_of(end__accuracy={"training": a, "validation": 0.9})) for a in (0.5, 0.85))
+    assert kinds(wrong) == ["bad_clients"]
+    assert (
+        "90% of the validation labels, and with 50% of the clients' labels" in diagnose(wrong).findings[0].evidence[0]
+    )
+    assert diagnose(right).healthy
+
+
+def test_bad_clients_that_stand_apart_are_named_beside_wrong_labels():
+    looks = looks_of(end__losses=[1.5, 1.4] + [0.2] * 8, end__accuracy={"training": 0.65, "validation": 0.9})
+    found = diagnose(healthy(columns=_bad_columns(), looks=looks)).findings[0]
+    assert found.kind == "bad_clients"
+    assert found.clients
+
+
 def test_bad_clients_of_the_record_alone_are_those_apart_in_local_steps():
     found = diagnose(healthy(columns=_bad_columns(), looks={})).findings[0]
     assert (found.kind, sorted(found.clients)) == ("bad_clients", ["0", "1", "2", "3"])

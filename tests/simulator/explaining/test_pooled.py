@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fedscape as fs
-from simulator.explaining.pooled import largest_share, module_at, pooled_loss, wider_model
+from simulator.explaining.pooled import accuracies, largest_share, module_at, pooled_loss, wider_model
 from simulator.explaining.reference import reference_loss
 from simulator.runs.building import Overrides
 from simulator.runs.session import open_session
@@ -78,6 +78,28 @@ def test_classes_have_no_share_of_the_largest_errors():
     ) as session:
         examples = session.population.cohort(np.arange(2))
         assert largest_share(session.task, from_start(session), examples.features, examples.targets) is None
+
+
+def test_accuracies_are_the_shares_of_labels_that_the_model_gives():
+    with closing(
+        open_session(fs.load_scenario("digits-iid", sets={"run.rounds": 1}), Overrides(None, None, None, None))
+    ) as session:
+        examples, validation, module = (
+            session.population.cohort(np.arange(2)),
+            session.population.validation,
+            from_start(session),
+        )
+        own = module(examples.features).argmax(1)
+        wrong = own.clone()
+        wrong[::4] = (own[::4] + 1) % 10
+        found = accuracies(session.task, module, examples.features, wrong)
+        share = float((module(validation.features).argmax(1) == validation.targets).double().mean())
+    assert found == {"training": pytest.approx(1 - len(own[::4]) / len(own)), "validation": pytest.approx(share)}
+
+
+def test_numbers_have_no_accuracies():
+    with opened("plane", {"kind": "linear"}) as (session, x, y):
+        assert accuracies(session.task, from_start(session), x, y) is None
 
 
 def test_training_on_the_pooled_sample_leaves_the_run_as_it_was():
