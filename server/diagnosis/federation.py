@@ -29,7 +29,7 @@ PARTED, APART, LONE = 2.3, 2.0, 2.0
 """Ratio of the losses on both sides of the gap, of the medians, and the factor by which a single client must exceed."""
 PARTED_LOCALLY = 1.85
 """The same ratio of losses during local steps, which bring clients closer together."""
-WRONG = 0.2
+WRONG = 0.15
 """By how much the accuracy on validation examples exceeds that on the clients' own."""
 UNEVEN, RELATED = 3.0, 0.35
 """Dispersion of the clients' numbers of rounds beyond chance, and their correlation with the loss."""
