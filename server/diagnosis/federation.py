@@ -204,7 +204,9 @@ def _local_losses(e: Evidence) -> tuple[I64, F64]:
 
 def robust_mean(e: Evidence) -> Change | None:
     """Return what to do with bad clients: look at them; no scenario key leaves clients out."""
-    return Change({}, "look at the data of these clients, or leave them out")
+    if bad_clients(e).clients:
+        return Change({}, "look at the data of these clients, or leave them out")
+    return Change({}, "find out where the clients' labels come from: they differ from those of the validation examples")
 
 
 def biased_participation(e: Evidence) -> Sign:

@@ -428,6 +428,7 @@ def test_wrong_labels_of_all_clients_are_told_by_the_accuracy_on_their_own_examp
     assert (
         "90% of the validation labels, and with 50% of the clients' labels" in diagnose(wrong).findings[0].evidence[0]
     )
+    assert "where the clients' labels come from" in diagnose(wrong).findings[0].change.words
     assert diagnose(right).healthy
 
 
