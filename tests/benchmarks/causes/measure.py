@@ -150,7 +150,7 @@ def scores(found: Sequence[Result]) -> list[list[str]]:
         rows.append([
             cause, f"{played}", f"{len(of)}", _share(_right(r, 1) for r in of),
             *[_share(_right(r, 3) for r in level) for level in levels], _share(_right(r, 3) for r in of),
-            f"{sum(_right(r, 1) for r in of) / named:.0%}" if named else "–",
+            f"{sum(_right(r, 1) and r.found[0] in kinds for r in harmful) / named:.0%}" if named else "–",
         ])  # fmt: skip
     planted = sum(r.case.cause != "healthy" for r in found)
     first_place, first_three = (_share(_right(r, most) for r in harmful) for most in (1, 3))
