@@ -192,6 +192,15 @@ class Evidence:
         return float(np.median(values)) if len(values) else math.nan
 
 
+def labels_of(partition: Mapping[str, Any] | None) -> Array | None:
+    """Return the examples of each class that the clients of a partition.json hold, float64 (clients, classes).
+
+    None without classes, and where clients of a damaged file have different numbers of them.
+    """
+    rows = (partition or {}).get("label_counts")
+    return np.asarray(rows, np.float64) if rows and len({len(row) for row in rows}) == 1 else None
+
+
 def _distance(counts: Array, shares: F64) -> float:
     own = counts / counts.sum(1, keepdims=True)
     return float(np.abs(own - shares).sum(1).mean())

@@ -58,7 +58,7 @@ def class_imbalance(e: Evidence) -> Sign:
         return NOTHING
     counts = np.asarray(e.labels, np.float64).sum(0)
     held = counts > 0
-    recalls = _recalls(e)
+    recalls = _recalls(e, len(counts))
     if recalls is None or held.sum() < 2:
         return NOTHING
     ratio = float(counts[held].max() / counts[held].min())
@@ -77,8 +77,9 @@ def class_imbalance(e: Evidence) -> Sign:
     return Sign(min(ratio / RATIO, missed / MISSED, 10.0), words)
 
 
-def _recalls(e: Evidence) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
-    found = [line["class_accuracy"] for line in e.lines[-5:] if line.get("class_accuracy")]
+def _recalls(e: Evidence, classes: int) -> np.ndarray[tuple[int], np.dtype[np.float64]] | None:
+    """Return the recall of each class in the newest lines; damaged ones with another number of classes are left out."""
+    found = [row for line in e.lines[-5:] if len(row := line.get("class_accuracy") or ()) == classes]
     if not found:
         return None
     values = np.array([[math.nan if v is None else v for v in row] for row in found], np.float64)

@@ -6,10 +6,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from clients.core.errors import RunFolderError
-from server.diagnosis.evidence import Evidence
+from server.diagnosis.evidence import Evidence, labels_of
 from server.record.checked.line_files import damaged
 from server.record.client_rows import ClientRows
 from server.record.records import RunFolder
@@ -35,13 +33,12 @@ def evidence_of(folder: RunFolder, looks: Mapping[str, Any] | None = None) -> Ev
         raise RunFolderError(str(folder.path), "has no recorded round", fix="Let the run go on: fedscape resume RUN.")
     rows = ClientRows.read(folder.clients)
     partition = folder.read_partition() or {}
-    counts = partition.get("label_counts")
     return Evidence(
         scenario=tomllib.loads(folder.read_scenario()),
         lines=lines.values,
         started=dict((folder.read_environment() or {}).get("run") or {}),
         columns={name: rows[name] for name in COLUMNS if name in rows.columns},
-        labels=None if counts is None else np.asarray(counts, np.float64),
+        labels=labels_of(partition),
         outcome=folder.read_outcome() or {},
         looks=looks or {},
         names=dict(zip(partition.get("shown") or (), partition.get("names") or (), strict=False)),

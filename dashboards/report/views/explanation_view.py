@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from dashboards.report.run_data import RunData
 from server.diagnosis.diagnose import diagnose
-from server.diagnosis.evidence import Evidence
+from server.diagnosis.evidence import Evidence, labels_of
 from server.diagnosis.finding import options_of
 
 MOST_CLIENTS = 12
@@ -27,13 +25,12 @@ def explanation_view(run: RunData) -> dict[str, Any] | None:
         return _shown(run.explanation["findings"], source)
     if run.outcome is None or not run.lines:
         return None
-    counts = (run.partition or {}).get("label_counts")
     found = diagnose(
         Evidence(
             scenario=run.scenario,
             lines=run.lines,
             started=run.facts,
-            labels=None if counts is None else np.asarray(counts, np.float64),
+            labels=labels_of(run.partition),
             outcome=run.outcome,
         )
     )

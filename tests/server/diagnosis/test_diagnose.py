@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from server.diagnosis.diagnose import diagnose
-from server.diagnosis.evidence import Evidence
+from server.diagnosis.evidence import Evidence, labels_of
 from server.diagnosis.table import CAUSES
 
 ROUNDS = 60
@@ -243,6 +243,23 @@ def test_label_distance_of_a_random_deal_is_about_nothing():
 def test_rare_class_without_validation_examples_is_no_evidence():
     e = replace(PLANTED["class_imbalance"], lines=lines_of(settled(), class_accuracy=[0.95] * 9 + [None]))
     assert diagnose(e).strengths["class_imbalance"] == 0
+
+
+@pytest.mark.parametrize("damaged", [1, 5, 61])
+def test_lines_with_another_number_of_classes_are_left_out(damaged):
+    e = PLANTED["class_imbalance"]
+    lines = [
+        line | {"class_accuracy": [0.5] * 3} if len(e.lines) - i <= damaged else line for i, line in enumerate(e.lines)
+    ]
+    found = diagnose(replace(e, lines=lines)).strengths["class_imbalance"]
+    assert found == (diagnose(e).strengths["class_imbalance"] if damaged == 1 else 0)
+
+
+def test_label_counts_of_different_lengths_are_none():
+    assert labels_of({"label_counts": [[1, 2], [3, 4]]}).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    for rows in ([[1, 2], [3]], [], None):
+        assert labels_of({"label_counts": rows}) is None
+    assert labels_of(None) is None
 
 
 def strengths(e: Evidence) -> dict[str, float]:
