@@ -16,6 +16,8 @@ from server.convergence.noise import deviation
 
 Line = Mapping[str, Any]
 _LOSSES = ("optimality_gap", "validation_loss", "train_loss")
+MOST_EXAMPLES = 2**40
+"""Examples of a class that a client may hold: more are damage, and would overflow."""
 CLEAR = 1.645
 """Standard errors of a gain that counts: where nothing is gained, 5% of normal ones are larger."""
 NEWEST = 5
@@ -195,10 +197,13 @@ class Evidence:
 def labels_of(partition: Mapping[str, Any] | None) -> Array | None:
     """Return the examples of each class that the clients of a partition.json hold, float64 (clients, classes).
 
-    None without classes, and where clients of a damaged file have different numbers of them.
+    None without classes, and where a damaged file has rows of different lengths, or numbers that count nothing.
     """
     rows = (partition or {}).get("label_counts")
-    return np.asarray(rows, np.float64) if rows and len({len(row) for row in rows}) == 1 else None
+    if not rows or len({len(row) for row in rows}) > 1:
+        return None
+    counts = np.asarray(rows, np.float64)
+    return counts if bool(((counts >= 0) & (counts <= MOST_EXAMPLES)).all()) else None
 
 
 def _distance(counts: Array, shares: F64) -> float:

@@ -255,9 +255,9 @@ def test_lines_with_another_number_of_classes_are_left_out(damaged):
     assert found == (diagnose(e).strengths["class_imbalance"] if damaged == 1 else 0)
 
 
-def test_label_counts_of_different_lengths_are_none():
+def test_damaged_label_counts_are_none():
     assert labels_of({"label_counts": [[1, 2], [3, 4]]}).tolist() == [[1.0, 2.0], [3.0, 4.0]]
-    for rows in ([[1, 2], [3]], [], None):
+    for rows in ([[1, 2], [3]], [[1, 1e308]], [[-1, 2]], [[float("nan"), 2]], [], None):
         assert labels_of({"label_counts": rows}) is None
     assert labels_of(None) is None
 
