@@ -16,7 +16,7 @@ from server.convergence.noise import deviation
 
 Line = Mapping[str, Any]
 _LOSSES = ("optimality_gap", "validation_loss", "train_loss")
-MOST_EXAMPLES = 2**40
+LARGEST_COUNT = 2**40
 """Examples of a class that a client may hold: more are damage, and would overflow."""
 CLEAR = 1.645
 """Standard errors of a gain that counts: where nothing is gained, 5% of normal ones are larger."""
@@ -203,7 +203,7 @@ def labels_of(partition: Mapping[str, Any] | None) -> Array | None:
     if not rows or len({len(row) for row in rows}) > 1:
         return None
     counts = np.asarray(rows, np.float64)
-    return counts if bool(((counts >= 0) & (counts <= MOST_EXAMPLES)).all()) else None
+    return counts if bool(((counts >= 0) & (counts <= LARGEST_COUNT)).all()) else None
 
 
 def _distance(counts: Array, shares: F64) -> float:

@@ -154,7 +154,11 @@ def bad_clients(e: Evidence) -> Sign:
     # the record has all clients that took part, the looks a sample of them
     everyone = locally.clients if locally.strength >= 1 and len(locally.clients) > len(found.clients) else found.clients
     found, mislabelled = replace(found, clients=everyone), _mislabelled(end.get("accuracy"))
-    return max(found, mislabelled, key=lambda sign: sign.strength)
+    if mislabelled.strength <= found.strength:
+        return found
+    if found.strength < 1:
+        return mislabelled
+    return replace(mislabelled, evidence=mislabelled.evidence + found.evidence, clients=found.clients)
 
 
 def _mislabelled(accuracy: Mapping[str, float] | None) -> Sign:
