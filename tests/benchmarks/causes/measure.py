@@ -1,7 +1,7 @@
 """How often the diagnosis is right: runs with planted causes, and healthy ones.
 
     make causes
-    python tests/benchmarks/causes/measure.py [--seeds N] [--healthy N] [--only CAUSE ...] [--keep FOLDER] [--minutes M]
+    python tests/benchmarks/causes/measure.py [--seeds N] [--healthy N] [--only CAUSE ...] [--on BASE ...] [--keep FOLDER] [--minutes M]
 
 Runs of seeds below 50 were looked at while causes were written. The tables of docs/explaining.md, written between their
 marks, are those of seeds from 50 on. With --keep, played runs are kept and not played again. With --minutes, no run is
@@ -73,16 +73,17 @@ class Result:
     seconds: float
 
 
-def cases(causes: Iterable[str], seeds: Sequence[int], healthy: Sequence[int]) -> list[Case]:
+def cases(causes: Iterable[str], bases: Sequence[str], seeds: Sequence[int], healthy: Sequence[int]) -> list[Case]:
     """Return the healthy runs of all bases and their seeds, and the planted ones in a fixed random order.
 
     Where time ends before the plays do, the planted runs that were played are then a random sample of all.
     """
-    plain = [Case("healthy", base, 0, seed) for base in BASES for seed in healthy]
+    plain = [Case("healthy", base, 0, seed) for base in bases for seed in healthy]
     planted = [
         Case(cause, base, level, seed)
         for cause in causes
         for base in PLANTS[cause][0]
+        if base in bases
         for level in range(len(SEVERITIES))
         for seed in seeds
     ]
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--healthy", type=int, default=40, help="seeds of healthy runs, at least as many")
     parser.add_argument("--first", type=int, default=UNSEEN, help="the first seed")
     parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--on", nargs="*", default=())
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after this time")
     parser.add_argument("--processes", type=int, default=2)
@@ -212,7 +214,7 @@ def main() -> None:
         given.keep.mkdir(parents=True, exist_ok=True)
     first = given.first
     seeds, healthy = (range(first, first + number) for number in (given.seeds, max(given.seeds, given.healthy)))
-    planned, end = cases(given.only or PLANTS, seeds, healthy), time.time() + 60 * given.minutes
+    planned, end = cases(given.only or PLANTS, given.on or BASES, seeds, healthy), time.time() + 60 * given.minutes
     jobs = [(case, given.keep, end) for case in planned]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         made = {case: one for case, one in pool.map(_play, jobs, chunksize=4) if one is not None}
@@ -228,7 +230,7 @@ def main() -> None:
             missed = _false(r) if r.case.cause == "healthy" else r.harmed and not _right(r, 3)
             if missed and r.case.seed < UNSEEN:
                 print(r.case.name, r.found[:4])
-    if not given.only and reported:
+    if not (given.only or given.on) and reported:
         text = DOCS.read_text()
         before, _, rest = text.partition(BEGIN)
         after = rest.partition(END)[2]

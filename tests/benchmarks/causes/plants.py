@@ -1,4 +1,4 @@
-"""Runs with a planted cause at three severities, over six models and data sources, and healthy ones.
+"""Runs with a planted cause at three severities, over eleven models and data sources, and healthy ones.
 
 A plant is a change of a healthy run. Whether it does harm is measured against the healthy run of the same seed: a cause
 that costs nothing is none.
@@ -53,6 +53,54 @@ def _curve(seed: int) -> Arrays:
     return x.astype(np.float32), (0.5 * np.sin(mixed).sum(1) + 0.1 * random.normal(size=3000)).astype(np.float32)
 
 
+@functools.cache
+def _shells(seed: int) -> Arrays:
+    """Four classes in eight dimensions, by two of them: the quadrants of a turned plane, twice round."""
+    random = np.random.default_rng([7, seed])
+    x = random.normal(size=(2400, 8))
+    turned, _ = np.linalg.qr(random.normal(size=(8, 8)))
+    plane = x @ turned[:, :2]
+    labels = np.floor(4 * (np.arctan2(plane[:, 0], plane[:, 1]) / np.pi + 1)).astype(np.int64) % 4
+    return x.astype(np.float32), labels
+
+
+@functools.cache
+def _tumours() -> Arrays:
+    """Standardised measurements of cells, and whether they are malignant."""
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    x = (found.data - found.data.mean(0)) / found.data.std(0)
+    return x.astype(np.float32), found.target
+
+
+@functools.cache
+def _friedman(seed: int) -> Arrays:
+    """Friedman's first function of ten numbers (1991), of which five count, with noise; deviation 1."""
+    from sklearn.datasets import make_friedman1
+
+    x, y = make_friedman1(3000, noise=1.0, random_state=seed)
+    return (x - 0.5).astype(np.float32) * 12**0.5, ((y - y.mean()) / y.std()).astype(np.float32)
+
+
+@functools.cache
+def _waves(seed: int) -> Arrays:
+    """Twelve values of a wave of any height, phase and frequency, and the next one, all with noise."""
+    random = np.random.default_rng([9, seed])
+    height, phase, speed = (random.uniform(low, high, (2400, 1)) for low, high in ((0.5, 2.0), (0.0, 6.3), (0.3, 0.6)))
+    wave = height * np.sin(phase + speed * np.arange(13))
+    x = wave[:, :12, None] + 0.1 * random.normal(size=(2400, 12, 1))
+    return x.astype(np.float32), (wave[:, 12] + 0.1 * random.normal(size=2400)).astype(np.float32)
+
+
+@functools.cache
+def _plane(seed: int) -> Arrays:
+    """A linear function of twenty numbers, with noise."""
+    random = np.random.default_rng([8, seed])
+    x = random.normal(size=(2400, 20))
+    return x.astype(np.float32), (x @ random.normal(size=20) / 4 + 0.3 * random.normal(size=2400)).astype(np.float32)
+
+
 @dataclass
 class Plan:
     """A run to play: the scenario's table, changes, and arrays where the data come from Python.
@@ -105,6 +153,16 @@ def healthy(base: str, seed: int) -> Plan:
         return Plan(_pooled(30, {"kind": "mlp", "hidden": [64]}, 0.1, 80), arrays=_digits())
     if base == "curve":
         return Plan(_pooled(40, {"kind": "mlp", "hidden": [32]}, 0.02, 60), arrays=_curve(seed))
+    if base == "shells":
+        return Plan(_pooled(40, {"kind": "mlp", "hidden": [64]}, 0.2, 200), arrays=_shells(seed))
+    if base == "tumours":
+        return Plan(_pooled(20, {"kind": "mlp", "hidden": [16]}, 0.03, 60), arrays=_tumours())
+    if base == "friedman":
+        return Plan(_pooled(40, {"kind": "mlp", "hidden": [32]}, 0.05, 60), arrays=_friedman(seed))
+    if base == "waves":
+        return Plan(_pooled(40, {"kind": "gru", "hidden": 16}, 0.1, 60), arrays=_waves(seed))
+    if base == "plane":
+        return Plan(_pooled(40, {"kind": "linear"}, 0.01, 40), arrays=_plane(seed))
     sets: dict[str, Any] = {
         "activity": {"data.windows": 60, "data.style": 0.5, "run.rounds": 120},
         "congestion": {"run.rounds": 40},
@@ -113,8 +171,14 @@ def healthy(base: str, seed: int) -> Plan:
     return Plan(tomllib.loads(_city(base)), sets=dict(sets))
 
 
-BASES = ("blobs", "digits", "curve", "activity", "congestion", "traffic")
-POOLED, CLASSES = ("blobs", "digits", "curve"), ("blobs", "digits", "activity", "congestion")
+DEALT = ("blobs", "digits", "shells", "tumours")
+"""Classes whose examples a scenario deals to clients."""
+NUMBERS = ("curve", "friedman", "plane", "waves")
+"""Numbers, dealt the same way."""
+CLASSES = (*DEALT, "activity", "congestion")
+BASES = (*CLASSES, *NUMBERS, "traffic")
+WIDE = ("digits", "shells", "curve", "friedman")
+"""Perceptrons with one hidden layer."""
 Change = Callable[[Plan, str, int, int], None]
 
 
@@ -144,7 +208,7 @@ def _noise(plan: Plan, base: str, level: int, seed: int) -> None:
 
 def _cohort(plan: Plan, base: str, level: int, seed: int) -> None:
     plan.sets["algorithm.cohort"] = (2, 1, 1)[level]
-    if base in ("blobs", "digits"):
+    if base in DEALT:
         _skew(plan, (0.5, 0.5, 0.2)[level])
 
 
@@ -155,7 +219,7 @@ def _batch_norm(plan: Plan, base: str, level: int, seed: int) -> None:
 
 
 def _bad_clients(plan: Plan, base: str, level: int, seed: int) -> None:
-    if base == "traffic":
+    if base in ("traffic", "waves"):
         fault = {"kind": "noise", "severity": 1.0, "snr_db": (-6.0, -10.0, -14.0)[level]}
     else:
         fault = {"kind": "label_symmetric", "severity": 1.0, "share": (0.6, 0.8, 1.0)[level]}
@@ -163,7 +227,7 @@ def _bad_clients(plan: Plan, base: str, level: int, seed: int) -> None:
 
 
 def _wrong_labels(plan: Plan, base: str, level: int, seed: int) -> None:
-    share = (0.3, 0.5, 0.7)[level]
+    share = ((0.2, 0.3, 0.4) if base == "tumours" else (0.3, 0.5, 0.7))[level]  # half of two classes is no label
     plan.sections["faults"] = {"wrong": {"kind": "label_symmetric", "severity": 1.0, "share": share}}
 
 
@@ -233,7 +297,8 @@ def _small(plan: Plan, base: str, level: int, seed: int) -> None:
     if base == "activity":
         plan.sets["model.channels"] = [(3, 2, 1)[level]] * 2
     else:
-        plan.sets["model.hidden"] = [{"digits": (5, 4, 3), "curve": (2, 1, 1)}[base][level]]
+        widths = {"digits": (5, 4, 3), "shells": (6, 4, 2), "curve": (2, 1, 1), "friedman": (3, 2, 1)}[base]
+        plan.sets["model.hidden"] = [widths[level]]
 
 
 def _overfit(plan: Plan, base: str, level: int, seed: int) -> None:
@@ -241,13 +306,13 @@ def _overfit(plan: Plan, base: str, level: int, seed: int) -> None:
     number = (400, 250, 150)[level]
     x, y = plan.arrays[0][:number], np.array(plan.arrays[1][:number])
     random = np.random.default_rng([5, seed])
-    if base != "curve":  # a few wrong labels, to have something to fit that is not there
+    if base not in NUMBERS:  # a few wrong labels, to have something to fit that is not there
         wrong = random.random(number) < (0.1, 0.2, 0.3)[level]
         y[wrong] = random.integers(0, y.max() + 1, int(wrong.sum()))
     else:
         y = (y + 0.3 * random.normal(size=number)).astype(np.float32)
     plan.arrays = x, y
-    width = 256 if base != "curve" else 128
+    width = 128 if base in NUMBERS else 256
     plan.table["model"] = {"kind": "mlp", "hidden": [width]}
     plan.sets |= {"local.local_epochs": 10, "partition.clients": 10, "run.rounds": 80}
 
@@ -283,23 +348,23 @@ PLANTS: dict[str, tuple[tuple[str, ...], Change]] = {
     "rate_too_low": (BASES, _rate((1 / 20, 1 / 50, 1 / 200))),
     "decayed_too_early": (BASES, _schedule),
     "clipping_dominates": (BASES, _clipping),
-    "too_many_local_steps": (("blobs", "digits"), _local_steps),
-    "heterogeneity": (("blobs", "digits"), _heterogeneity),
+    "too_many_local_steps": (DEALT, _local_steps),
+    "heterogeneity": (DEALT, _heterogeneity),
     "cohort_too_small": (BASES, _cohort),
-    "batch_statistics": (("blobs", "digits"), _batch_norm),
-    "bad_clients": ((*CLASSES, "traffic"), _bad_clients),
+    "batch_statistics": (DEALT, _batch_norm),
+    "bad_clients": ((*CLASSES, "waves", "traffic"), _bad_clients),
     "wrong_labels": (CLASSES, _wrong_labels),
-    "biased_participation": (("blobs", "digits"), _participation),
+    "biased_participation": (DEALT, _participation),
     "noise_floor": (BASES, _noise),
-    "vanishing": (("digits", "curve"), _vanishing),
-    "exploding": (("digits", "curve", "congestion"), _exploding),
-    "badly_scaled": (POOLED, _scaled),
-    "class_imbalance": (("blobs", "digits"), _imbalance),
-    "model_too_small": (("digits", "curve", "activity"), _small),
-    "overfitting": (POOLED, _overfit),
+    "vanishing": (WIDE, _vanishing),
+    "exploding": ((*WIDE, "congestion"), _exploding),
+    "badly_scaled": (("blobs", "plane", *WIDE), _scaled),
+    "class_imbalance": (DEALT, _imbalance),
+    "model_too_small": ((*WIDE, "activity"), _small),
+    "overfitting": (("blobs", *WIDE), _overfit),
     "too_few_rounds": (BASES, _rounds),
-    "concept_drift": ((*CLASSES, "curve"), _drift),
-    "wrong_loss": (("curve",), _tails),
+    "concept_drift": ((*CLASSES, *NUMBERS), _drift),
+    "wrong_loss": (NUMBERS, _tails),
 }
 """Cause -> the bases in which it can be planted, and how. `congestion` is unbalanced by nature."""
 NATURAL = {"congestion": ("class_imbalance",), "activity": ("bad_clients", "heterogeneity", "cohort_too_small")}
