@@ -1,7 +1,8 @@
 """How often the diagnosis is right: runs with planted causes, and healthy ones.
 
     make causes
-    python tests/benchmarks/causes/measure.py [--seeds N] [--healthy N] [--only CAUSE ...] [--on BASE ...] [--keep FOLDER] [--minutes M]
+    python tests/benchmarks/causes/measure.py [--seeds N] [--healthy N] [--only CAUSE ...] [--on BASE ...]
+        [--keep FOLDER] [--minutes M] [--misses]
 
 Runs of seeds below 50 were looked at while causes were written. The tables of docs/explaining.md, written between their
 marks, are those of seeds from 50 on. With --keep, played runs are kept and not played again. With --minutes, no run is

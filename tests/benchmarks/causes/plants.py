@@ -158,7 +158,7 @@ def healthy(base: str, seed: int) -> Plan:
     if base == "tumours":
         return Plan(_pooled(20, {"kind": "mlp", "hidden": [16]}, 0.03, 60), arrays=_tumours())
     if base == "friedman":
-        return Plan(_pooled(40, {"kind": "mlp", "hidden": [32]}, 0.05, 60), arrays=_friedman(seed))
+        return Plan(_pooled(40, {"kind": "mlp", "hidden": [32]}, 0.02, 120), arrays=_friedman(seed))
     if base == "waves":
         return Plan(_pooled(40, {"kind": "gru", "hidden": 16}, 0.1, 60), arrays=_waves(seed))
     if base == "plane":
@@ -357,7 +357,7 @@ PLANTS: dict[str, tuple[tuple[str, ...], Change]] = {
     "biased_participation": (DEALT, _participation),
     "noise_floor": (BASES, _noise),
     "vanishing": (WIDE, _vanishing),
-    "exploding": ((*WIDE, "congestion"), _exploding),
+    "exploding": (("digits", "curve", "friedman", "congestion"), _exploding),
     "badly_scaled": (("blobs", "plane", *WIDE), _scaled),
     "class_imbalance": (DEALT, _imbalance),
     "model_too_small": ((*WIDE, "activity"), _small),
