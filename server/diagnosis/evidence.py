@@ -38,12 +38,12 @@ class Evidence:
         looks: what `fedscape explain` looked at; empty where only the record is known. It has `clients` and `sizes`
             of the sampled clients; `features` (deviations `low`, `middle`, `high`, `offset`); `targets`, where
             `constant_loss` is the loss of the best constant prediction; `reference_loss`; where the run ends above it
-            also `pooled_loss`, which the run's model reaches on the pooled sample, and `wider_loss`, which a wider one
-            does; `parameters`; and for `start`
-            and `end` the sampled clients' `losses` and the `trials` with the `change` of the loss, the `gain` over the
-            unchanged round (positive where the loss ends lower) and its `error`; for `start` also the `gradients`; for
-            `end` also the `tail`, the share of the loss in the largest 1% of the errors, and the `accuracy` on
-            `training` and on `validation` examples.
+            also `pooled_loss`, which the run's model reaches on the pooled sample, with the `pooled_training_loss` of
+            the sample itself, and `wider_loss`, which a wider one does; `parameters`; and for `start` and `end` the
+            sampled clients' `losses` and the `trials` with the `change` of the loss, the `gain` over the unchanged
+            round (positive where the loss ends lower) and its `error`; for `start` also the `gradients`; for `end` also
+            the `tail`, the share of the loss in the largest 1% of the errors, and the `accuracy` on `training` and on
+            `validation` examples.
         names: name of a client by its index, where it is known.
     """
 

@@ -31,6 +31,8 @@ PARTED_LOCALLY = 1.85
 """The same ratio of losses during local steps, which bring clients closer together."""
 WRONG = 0.15
 """By how much the accuracy on validation examples exceeds that on the clients' own."""
+BEHIND, BEHIND_MOST = 0.15, 1.5
+"""Share of the way to the reference that a run with batch statistics leaves, and the largest strength of that."""
 UNEVEN, RELATED = 3.0, 0.35
 """Dispersion of the clients' numbers of rounds beyond chance, and their correlation with the loss."""
 
@@ -119,12 +121,13 @@ def batch_statistics(e: Evidence) -> Sign:
     """Batch normalisation where clients hold different classes: the averaged statistics fit no client."""
     if e.get("model.norm") != "batch":
         return NOTHING
-    strength = min(2 * e.emd / SKEW, 1.5 * gap(e) / GAP)
+    strength = min(2 * e.emd / SKEW, max(1.5 * gap(e) / GAP, min(e.shortfall / BEHIND, BEHIND_MOST)))
     words = (
         "the model has batch normalisation, and its statistics are averaged over clients",
         f"clients' labels are {e.emd:.2f} further from all labels (L1) than a random deal would put them",
         f"with averaged statistics the training loss is {shown(e.objective('end'))}, "
         f"in local training {shown(e.local_loss)}",
+        *e.short_words,
     )
     return Sign(strength, words)
 

@@ -100,17 +100,18 @@ def model_too_small(e: Evidence) -> Sign:
     if not len(validation) or not math.isfinite(training) or short is None or e.diverged:
         return NOTHING
     last = float(np.median(validation[-5:]))
-    fits_no_better = 1.0 - max(0.0, (last - training) / e.scale) / 0.25
-    wider = e.looks.get("wider_loss")
+    pooled, wider = e.looks["pooled_loss"], e.looks.get("wider_loss")
+    better = max(last - training, pooled - e.looks.get("pooled_training_loss", pooled))
+    fits_no_better = 1.0 - max(0.0, better / e.scale) / 0.25
     others = f"trees and linear models {shown(e.looks['reference_loss'])}"
     if wider is not None:
         others += f", one four times as wide {shown(wider)}"
     words = (
         f"training loss {shown(training)} and validation loss {shown(last)} agree",
-        f"trained on a pooled sample, the model reaches a validation loss of {shown(e.looks['pooled_loss'])}, {others}",
+        f"trained on a pooled sample, the model reaches a validation loss of {shown(pooled)}, {others}",
         f"the model has {e.looks.get('parameters', 0):,} parameters",
     )
-    no_help = wider is not None and wider >= e.looks["pooled_loss"]  # others do better, but width is not what they have
+    no_help = wider is not None and wider >= pooled  # others do better, but width is not what they have
     return Sign(short / SHORT * max(0.0, fits_no_better) * (UNHELPED if no_help else 1.0), words)
 
 

@@ -24,8 +24,8 @@ RATIO = 8.0
 """Times that the last layer's relative gradient exceeds the first's."""
 LEARNT = 0.4
 """Share of the best constant prediction's loss that a run with vanishing gradients gains at most."""
-STEEP = 1.5
-"""Times the norm of the weights that the gradient has at the start."""
+STEEP, DEEP = 1.5, 3
+"""Times the norm of the weights that the gradient has at the start, and the weight matrices that multiply it."""
 SPIKE = 30.0
 """Times the median of the early rounds' largest gradient norm."""
 
@@ -109,7 +109,7 @@ def exploding(e: Evidence) -> Sign:
     """A local gradient is far larger than in the early rounds, or than the weights at the start.
 
     Gradients that are large before the first step are no consequence of the steps, so they explain steps that are too
-    large; gradients that grew in the run may be one.
+    large; gradients that grew in the run may be one. A model of one or two matrices multiplies nothing on the way.
     """
     norms = e.series("largest_gradient_norm")[1]
     start = e.looks.get("start", {}).get("gradients")
@@ -121,9 +121,9 @@ def exploding(e: Evidence) -> Sign:
             ratio / SPIKE,
             (f"the largest gradient norm grew to {shown(float(norms.max()))}, {ratio:.0f} times its early median",),
         )
-    total = math.sqrt(sum(v**2 for v in start["weights"].values())) if start is not None else 0.0
-    if start is not None and total > 0:  # weights of 0, as of a linear model, are no scale
-        steep = start["mean_norm"] / total
+    weights = list(start["weights"].values()) if start is not None else []
+    if start is not None and len(weights) >= DEEP and any(weights):  # weights of 0 are no scale
+        steep = start["mean_norm"] / math.sqrt(sum(v**2 for v in weights))
         if steep > STEEP:
             words = f"at the start the gradient is {steep:.1f} times as large as the weights"
             found = Sign(max(steep / STEEP, found.strength), (words, *found.evidence), explains=("rate_too_high",))

@@ -14,7 +14,7 @@ from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
-from simulator.explaining.pooled import accuracies, largest_share, module_at, pooled_loss
+from simulator.explaining.pooled import accuracies, largest_share, module_at, pooled_losses
 from simulator.explaining.reference import reference_loss
 from simulator.explaining.trials import State, Trials, as_table
 
@@ -80,10 +80,12 @@ def look(
     last = states[-1]
     if "end" in table and reference is not None and _shortfall(evaluator, states, reference) > SHORT:
         own = module_at(task, last.params, last.buffers)
-        table["pooled_loss"] = reached = pooled_loss(task, own, features, targets, last.round_index)
+        found = pooled_losses(task, own, features, targets, last.round_index)
         first = _validation_loss(evaluator, states[0], last.round_index)
-        if wider is not None and reached is not None and reached > reference - CLEARLY * (first - reference):
-            table["wider_loss"] = pooled_loss(task, wider(), features, targets, last.round_index)
+        if found is not None:
+            table["pooled_loss"], table["pooled_training_loss"] = found
+        if wider is not None and found is not None and found[0] > reference - CLEARLY * (first - reference):
+            table["wider_loss"], _ = pooled_losses(task, wider(), features, targets, last.round_index) or (None, None)
     return table
 
 

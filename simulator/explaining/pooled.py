@@ -35,10 +35,10 @@ WIDER, MOST_PARAMETERS = 4, 200_000
 """Times the width of the wider model, and the most parameters of a model that is made wider."""
 
 
-def pooled_loss(
+def pooled_losses(
     task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor, round_index: int
-) -> float | None:
-    """Return the validation loss of a model after a short training on the pooled sample.
+) -> tuple[float, float] | None:
+    """Return the validation loss and the training loss of a model after a short training on the pooled sample.
 
     Args:
         task: the run's learning task: its data, loss and type of numbers.
@@ -48,15 +48,17 @@ def pooled_loss(
         round_index: whose validation examples count.
 
     Returns:
-        The mean loss; None without validation examples, or where training left the finite numbers.
+        The mean losses; None without validation examples, or where training left the finite numbers. A small sample
+        is learnt by heart: then the training loss is far below the other one.
     """
     validation = task.population.during(round_index).validation
     if validation is None or task.population.task == "objective" or len(features) < 2:
         return None
     trained = working_copy(module).to(task.dtype).eval().to(task.device)
     _train(task, trained, features, targets)
-    found = float(_each_loss(task, trained, validation.features, validation.targets).mean())
-    return found if math.isfinite(found) else None
+    parts = ((validation.features, validation.targets), (features, targets))
+    reached, fitted = (float(_each_loss(task, trained, x, y).mean()) for x, y in parts)
+    return (reached, fitted) if math.isfinite(reached) and math.isfinite(fitted) else None
 
 
 def largest_share(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> float | None:

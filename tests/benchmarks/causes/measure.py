@@ -4,10 +4,10 @@
     python tests/benchmarks/causes/measure.py [--seeds N] [--healthy N] [--only CAUSE ...] [--on BASE ...]
         [--keep FOLDER] [--minutes M] [--misses]
 
-Runs of seeds below 50 were looked at while causes were written. The tables of docs/explaining.md, written between their
-marks, are those of seeds from 50 on. With --keep, played runs are kept and not played again. With --minutes, no run is
-begun after that time; the planted runs that were played are then a random sample of all, and the text says how many
-there are.
+Runs of seeds below 100 were looked at while causes were written. The tables of docs/explaining.md, written between
+their marks, are those of seeds from 100 on. With --keep, played runs are kept and not played again. With --minutes, no
+run is begun after that time; the planted runs that were played are then a random sample of all, and the text says how
+many there are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from server.diagnosis.evidence import Evidence  # noqa: E402
 
 DOCS = ROOT / "docs" / "explaining.md"
 BEGIN, END = "<!-- causes: written by make causes -->", "<!-- end of causes -->"
-UNSEEN = 50
+UNSEEN = 100
 """Seeds below it were looked at when causes were written."""
 MAKERS = ("tests/benchmarks/causes/plants.py", "tests/benchmarks/causes/playing.py",
           *(f"simulator/explaining/{name}.py" for name in ("looks", "pooled", "reference", "trials")))  # fmt: skip
@@ -159,6 +159,18 @@ def scores(found: Sequence[Result]) -> list[list[str]]:
     return [*rows, ["**all**", f"{planted}", f"{len(harmful)}", first_place, "", "", "", first_three, ""]]
 
 
+def by_base(found: Sequence[Result]) -> list[list[str]]:
+    """Return a row a base: harmed runs, the cause first, among the first three, healthy runs, false alarms."""
+    rows = []
+    for base in BASES:
+        here = [r for r in found if r.case.base == base]
+        healthy = [r for r in here if r.case.cause == "healthy"]
+        harmful = [r for r in here if r.case.cause != "healthy" and r.harmed]
+        firsts = (_share(_right(r, most) for r in harmful) for most in (1, 3))
+        rows.append([base, f"{len(harmful)}", *firsts, f"{len(healthy)}", f"{sum(bool(_false(r)) for r in healthy)}"])
+    return rows
+
+
 def _share(values: Iterable[bool]) -> str:
     known = list(values)
     return f"{np.mean(known):.0%}" if known else "–"
@@ -187,8 +199,10 @@ def words(found: Sequence[Result], planned: int) -> str:
     cost = np.median([r.share for r in healthy])
     low, high = (np.quantile([r.seconds for r in healthy], q) for q in (0.0, 1.0))
     sample = "" if len(found) == planned else ": a random sample of the planted runs, in an order fixed in advance"
+    bases = ["run", "harmed", "first", "first three", "healthy runs", "false alarms"]
     return "\n\n".join([
         table(head, scores(found)),
+        table(bases, by_base(found)),
         f"{len(found)} of {planned} runs were played, {len(healthy)} healthy ones among them{sample}.",
         f"Planted cause among the first three: {_interval(sum(_right(r, 3) for r in harmful), len(harmful))} of "
         f"{len(harmful)} harmed runs.",

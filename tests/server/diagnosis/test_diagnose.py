@@ -309,6 +309,11 @@ def test_model_is_too_small_where_a_wider_one_does_better():
     assert strengths(_short(pooled=0.5, reference_loss=0.5, wider_loss=0.2))["model_too_small"] >= 1
 
 
+def test_model_that_learns_the_pooled_sample_by_heart_is_not_too_small():
+    assert strengths(_short(pooled=0.8, pooled_training_loss=0.75))["model_too_small"] >= 1
+    assert strengths(_short(pooled=0.8, pooled_training_loss=0.01))["model_too_small"] == 0
+
+
 def test_shortfall_that_a_wider_model_does_not_mend_counts_half():
     other, none = (_short(pooled=0.5, wider_loss=wide) for wide in (0.49, 0.51))
     assert strengths(none)["model_too_small"] == pytest.approx(strengths(other)["model_too_small"] / 2, rel=0.1)
@@ -417,6 +422,19 @@ def test_gradients_that_are_large_before_the_first_step_explain_a_rate_that_is_t
     grown = [{**line, "largest_gradient_norm": 10.0 ** min(line["round"], 4)} for line in lines]
     found = diagnose(replace(healthy(), lines=[*lines[:28], *grown[28:]], outcome=diverged)).findings
     assert [(f.kind, f.because_of) for f in found[:2]] == [("rate_too_high", ""), ("exploding", "rate_too_high")]
+
+
+def test_gradients_of_one_hidden_layer_do_not_explode():
+    shallow = {"0.weight": 3.0, "2.weight": 3.0}
+    gradients = {"mean_norm": 500.0, "weights": shallow, "layers": shallow}
+    assert kinds(healthy(looks=looks_of(start__gradients=gradients))) == []
+
+
+def test_batch_statistics_are_named_where_labels_differ_and_the_run_falls_short():
+    named, short = PLANTED["batch_statistics"], settled(last=1.0)
+    apart = replace(named, lines=lines_of(short, short))  # local training does no better than the averaged model
+    assert strengths(replace(apart, looks=looks_of(1.0)))["batch_statistics"] >= 1
+    assert strengths(replace(apart, looks=looks_of(1.0, reference_loss=1.0)))["batch_statistics"] < 1
 
 
 def test_badly_scaled_inputs_explain_gradients_that_are_large_at_the_start():

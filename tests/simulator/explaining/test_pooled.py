@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fedscape as fs
-from simulator.explaining.pooled import accuracies, largest_share, module_at, pooled_loss, wider_model
+from simulator.explaining.pooled import accuracies, largest_share, module_at, pooled_losses, wider_model
 from simulator.explaining.reference import reference_loss
 from simulator.runs.building import Overrides
 from simulator.runs.session import open_session
@@ -56,8 +56,9 @@ def test_linear_model_reaches_least_squares_on_the_pooled_sample():
         least = float(np.square(asked @ best - validation.targets.numpy()).mean())
         # Adam's steps are at most as long as their rates: 200 of 0.01 along a cosine reach weights up to 1
         start = session.start.params.new_tensor([0.5, -1.5, 0.2, 0.2, 2.5])
-        found = pooled_loss(session.task, module_at(session.task, start, session.start.buffers), x, y, 0)
-    assert found == pytest.approx(least, rel=0.05)
+        found = pooled_losses(session.task, module_at(session.task, start, session.start.buffers), x, y, 0)
+        fitted = float(np.square(design @ best - y.numpy()).mean())
+    assert found == pytest.approx((least, fitted), rel=0.05)
 
 
 @pytest.mark.parametrize(("tails", "low", "high"), [(0, 0.06, 0.11), (2, 0.25, 0.9)])
@@ -107,7 +108,7 @@ def test_training_on_the_pooled_sample_leaves_the_run_as_it_was():
         before = session.start.params.clone()
         module = from_start(session)
         kept = [p.clone() for p in module.parameters()]
-        one, other = (pooled_loss(session.task, module, x, y, 0) for _ in range(2))
+        one, other = (pooled_losses(session.task, module, x, y, 0) for _ in range(2))
         assert one == other
         assert torch.equal(before, session.start.params)
         assert all(torch.equal(a, b) for a, b in zip(kept, module.parameters(), strict=True))
@@ -119,11 +120,19 @@ def test_wider_model_does_better_where_the_run_s_is_too_small():
         build = wider_model(options, session.task)
         assert build is not None
         assert next(p.shape[0] for p in build().parameters()) == 8
-        small = pooled_loss(session.task, from_start(session), x, y, 0)
-        wide = pooled_loss(session.task, build(), x, y, 0)
+        small = pooled_losses(session.task, from_start(session), x, y, 0)
+        wide = pooled_losses(session.task, build(), x, y, 0)
     assert small is not None
     assert wide is not None
-    assert wide < 0.9 * small
+    assert wide[0] < 0.9 * small[0]
+
+
+def test_model_that_learns_a_small_sample_by_heart_has_a_training_loss_far_below():
+    with opened("none", {"kind": "mlp", "hidden": [256]}) as (session, x, y):
+        found = pooled_losses(session.task, from_start(session), x[:40], y[:40], 0)
+    assert found is not None
+    assert found[0] > NOISE**2
+    assert found[1] < NOISE**2 / 10
 
 
 def test_model_without_a_width_and_one_from_python_have_no_wider_one():
@@ -135,7 +144,7 @@ def test_model_without_a_width_and_one_from_python_have_no_wider_one():
 def test_loss_that_leaves_the_finite_numbers_is_none():
     with opened("plane", {"kind": "linear"}) as (session, x, y):
         module = module_at(session.task, session.start.params + float("nan"), session.start.buffers)
-        assert pooled_loss(session.task, module, x, y, 0) is None
+        assert pooled_losses(session.task, module, x, y, 0) is None
 
 
 @pytest.mark.parametrize(("function", "near"), [("plane", 1.1), ("none", 1.1), ("waves", 8.0)])
