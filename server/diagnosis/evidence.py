@@ -119,6 +119,11 @@ class Evidence:
         return self.diverged or (len(self.loss) > 0 and self.last > float(self.loss[0]))
 
     @cached_property
+    def learnt_by_heart(self) -> bool:
+        """Whether the training objective fell to less than half of what it was, which `ruined` steps do not do."""
+        return self.objective("end") < abs(self.objective("start")) / 2
+
+    @cached_property
     def emd(self) -> float:
         """How much further clients' labels are from those of all than a random deal of these sizes would put them.
 

@@ -20,6 +20,8 @@ SURE = 1.2
 """The largest strength of such a rise."""
 ROSE, ABOVE, CLEAR = 0.1, 1.6, 4.0
 """Share of its best by which validation loss rose, times the training loss that it is, and deviations of its noise."""
+FITTED, WORSE = 2.0, 1.25
+"""Times the training loss, and times the reference's validation loss, that validation loss is without a rise."""
 SHORT = 0.055
 """Share of the way from the first loss to the reference's that a model too small leaves, trained on a pooled sample."""
 UNHELPED = 0.5
@@ -136,13 +138,13 @@ def overfitting(e: Evidence) -> Sign:
     at = int(np.argmin(values))
     best = float(np.median(values[max(0, at - 2) : at + 3]))  # the least of noisy values lies below their course
     rise = float(np.median(values[-5:])) - best
-    before, after = _training(e, 0, rounds[at]), _training(e, rounds[at], math.inf)
-    training = e.objective("end")
+    before = _training(e, 0, rounds[at]) if at else e.objective("start")
+    after, training = _training(e, rounds[at], math.inf), e.objective("end")
     apart = float(values[-5:].mean() - training) / e.scale if math.isfinite(training) else 0.1
     falls = after < before or not math.isfinite(after)
-    strength = 0.0
+    strength = _behind(e, training)
     if falls and at < len(values) - 5:
-        strength = max(min(rise / e.scale / RISE, apart / 0.1), _rose(rise, best, training, e.noise))
+        strength = max(strength, min(rise / e.scale / RISE, apart / 0.1), _rose(rise, best, training, e.noise))
     words = (
         f"validation loss rose from its best {shown(float(values[at]))} in round {rounds[at]:.0f} to "
         f"{shown(float(np.median(values[-5:])))}",
@@ -156,6 +158,15 @@ def _rose(rise: float, best: float, training: float, noise: float) -> float:
     if not (rise > 0 and best > 0 and training > 0):
         return 0.0
     return min(rise / best / ROSE, (best + rise) / training / ABOVE, rise / max(CLEAR * noise, 1e-12), SURE)
+
+
+def _behind(e: Evidence, training: float) -> float:
+    """Return how clearly a model knows its examples better than others know new ones, and new ones worse."""
+    reference, values = e.looks.get("reference_loss"), e.series("validation_loss")[1]
+    if reference is None or not (reference > 0 and training > 0):
+        return 0.0
+    last = float(np.median(values[-5:]))
+    return min(last / training / FITTED, last / reference / WORSE, SURE) if training < reference else 0.0
 
 
 def _training(e: Evidence, first: float, last: float) -> float:

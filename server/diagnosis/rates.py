@@ -39,7 +39,7 @@ def rate_too_high(e: Evidence) -> Sign:
     found = Sign(0.0)
     if e.diverged:
         found = Sign(3.0, (_divergence(e),))
-    elif len(e.loss) >= 4 and e.last > e.loss[0] + RISEN * e.scale and np.argmax(e.loss) > 0:
+    elif len(e.loss) >= 4 and e.last > e.loss[0] + RISEN * e.scale and np.argmax(e.loss) > 0 and not e.learnt_by_heart:
         words = f"{label_of(e.loss_name)} ends at {shown(e.last)}, above its start {shown(float(e.loss[0]))}"
         found = Sign(min((e.last - float(e.loss[0])) / e.scale / RISEN, 3.0), (words,))
     at_start, first = e.trial("start", "eighth_rate"), abs(e.objective("start"))

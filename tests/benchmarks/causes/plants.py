@@ -156,7 +156,7 @@ def healthy(base: str, seed: int) -> Plan:
     if base == "shells":
         return Plan(_pooled(40, {"kind": "mlp", "hidden": [64]}, 0.2, 200), arrays=_shells(seed))
     if base == "tumours":
-        return Plan(_pooled(20, {"kind": "mlp", "hidden": [16]}, 0.03, 60), arrays=_tumours())
+        return Plan(_pooled(20, {"kind": "mlp", "hidden": [16]}, 0.1, 60), arrays=_tumours())
     if base == "friedman":
         return Plan(_pooled(40, {"kind": "mlp", "hidden": [32]}, 0.02, 120), arrays=_friedman(seed))
     if base == "waves":
