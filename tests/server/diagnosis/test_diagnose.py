@@ -335,7 +335,8 @@ def test_small_rise_is_overfitting_where_it_is_clear_beside_loss_and_noise():
     assert kinds(replace(e, looks=looks_of(0.1, 20.0)))[0] == "overfitting"
     assert strengths(replace(e, looks=looks_of(0.2, 20.0)))["overfitting"] < 1
     noisy = values + 0.03 * np.random.default_rng(3).standard_normal(len(values))
-    assert strengths(replace(e, lines=lines_of(noisy, training), looks=looks_of(0.1, 20.0)))["overfitting"] < 1
+    unclear = looks_of(0.1, 20.0, reference_loss=0.24)
+    assert strengths(replace(e, lines=lines_of(noisy, training), looks=unclear))["overfitting"] < 1
 
 
 def test_moderate_answer_to_a_larger_rate_needs_both_signs_of_the_end():
@@ -484,9 +485,23 @@ def test_bad_clients_of_the_record_alone_are_those_apart_in_local_steps():
 
 def test_run_that_ends_above_its_start_has_no_bad_clients_and_is_not_too_short():
     worse = np.linspace(2.0, 9.0, ROUNDS + 1)
-    e = replace(PLANTED["bad_clients"], lines=lines_of(worse))
+    e = replace(PLANTED["bad_clients"], lines=lines_of(worse), looks=looks_of(end__losses=[9.5, 9.4] + [8.0] * 8))
     assert strengths(e)["rate_too_high"] >= 1
     assert strengths(e)["bad_clients"] == strengths(e)["too_few_rounds"] == 0
+
+
+def test_validation_loss_that_only_rose_while_the_training_loss_fell_is_overfitting():
+    e = healthy(lines=lines_of(np.linspace(2.0, 9.0, ROUNDS + 1), settled()), looks=looks_of(0.05, 2.0))
+    assert kinds(e)[0] == "overfitting"
+    assert strengths(e)["rate_too_high"] == 0
+
+
+def test_model_that_knows_its_examples_and_new_ones_worse_than_others_do_overfits_without_a_rise():
+    e = healthy(lines=lines_of(settled(last=0.3), settled(last=0.1)))
+    fitted, worse = looks_of(0.1), looks_of(0.2)
+    assert kinds(replace(e, looks=fitted))[0] == "overfitting"
+    assert strengths(replace(e, looks=worse))["overfitting"] < 1  # it knows its examples no better than new ones
+    assert strengths(replace(e, looks=looks_of(0.1, reference_loss=0.29)))["overfitting"] < 1
 
 
 def test_clients_that_are_hardly_heard_explain_bad_clients_and_noise():
