@@ -29,7 +29,7 @@ PARTED, APART, LONE = 2.3, 2.0, 2.0
 """Ratio of the losses on both sides of the gap, of the medians, and the factor by which a single client must exceed."""
 PARTED_LOCALLY = 1.85
 """The same ratio of losses during local steps, which bring clients closer together."""
-WRONG = 0.15
+WRONG = 0.1
 """By how much the accuracy on validation examples exceeds that on the clients' own."""
 BEHIND, BEHIND_MOST = 0.15, 1.5
 """Share of the way to the reference that a run with batch statistics leaves, and the largest strength of that."""

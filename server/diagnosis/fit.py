@@ -24,8 +24,8 @@ FITTED, WORSE = 2.0, 1.4
 """Times the training loss, and times the reference's validation loss, that validation loss is without a rise."""
 SHORT = 0.055
 """Share of the way from the first loss to the reference's that a model too small leaves, trained on a pooled sample."""
-UNHELPED, FAR = 0.5, 2.5
-"""Factor of its strength where a wider model does no better, and times the reference's loss beyond which it is all."""
+UNHELPED = 0.65
+"""Factor of its strength where a wider model does no better."""
 TAILS = 1.8
 """Root mean squared over mean absolute error; 1.25 for normal errors."""
 TAIL = 0.35
@@ -113,8 +113,7 @@ def model_too_small(e: Evidence) -> Sign:
         f"trained on a pooled sample, the model reaches a validation loss of {shown(pooled)}, {others}",
         f"the model has {e.looks.get('parameters', 0):,} parameters",
     )
-    # others do better, but width is not what they have; a short training of a wider model does not show that by itself
-    no_help = wider is not None and wider >= pooled and pooled < FAR * e.looks["reference_loss"]
+    no_help = wider is not None and wider >= pooled  # others do better, but width is not what they have
     return Sign(short / SHORT * max(0.0, fits_no_better) * (UNHELPED if no_help else 1.0), words)
 
 
