@@ -94,9 +94,22 @@ def correct_drift(e: Evidence) -> Change:
     return Change({"algorithm.kind": "scaffold"}, "correct client drift by SCAFFOLD")
 
 
+def cohort_matters(e: Evidence) -> bool:
+    """Return whether a larger cohort could be a cause: clients are few in a round, or hold different classes.
+
+    The trial of a larger cohort costs as much as all others; elsewhere no cause can come of it.
+    """
+    return e.emd >= SKEW or respondents_of(e) <= FEW
+
+
+def respondents_of(e: Evidence) -> float:
+    """Return the median number of clients that took part in a round; 0 without rounds."""
+    return float(np.median([line.get("respondents") or 0 for line in e.lines[1:]])) if len(e.lines) > 1 else 0.0
+
+
 def cohort_too_small(e: Evidence) -> Sign:
     """Few clients a round, and more of them would gain."""
-    cohort = float(np.median([line.get("respondents") or 0 for line in e.lines[1:]])) if len(e.lines) > 1 else 0.0
+    cohort = respondents_of(e)
     if cohort <= 0 or cohort >= int(e.started.get("clients") or 0):
         return NOTHING
     gain = e.gain("end", "larger_cohort")

@@ -34,6 +34,7 @@ def look(
     *,
     cohort: int,
     wider: Callable[[], nn.Module] | None = None,
+    larger_cohort: bool = True,
 ) -> dict[str, Any]:
     """Look at the data of a sample of clients, at the model in each state, and play the trials from it.
 
@@ -44,6 +45,7 @@ def look(
         states: the run's first and last state, of which some may not be finite.
         cohort: clients in a round.
         wider: builds the run's model with more width; None where there is none.
+        larger_cohort: whether a round with a larger cohort is tried.
 
     Returns:
         JSON values; `server.diagnosis.evidence.Evidence.looks` says which.
@@ -65,11 +67,11 @@ def look(
     for state in states:
         if not bool(torch.isfinite(state.params).all()):
             continue
-        losses = trials.losses(state)
+        losses, repeats = trials.losses(state), trials.repeats if state.place == "end" else 1
         table[state.place] = {
             "round": state.round_index,
             "losses": losses.tolist(),
-            "trials": as_table(trials.play(state, repeats=trials.repeats if state.place == "end" else 1)),
+            "trials": as_table(trials.play(state, repeats=repeats, larger_cohort=larger_cohort)),
         }
         if state.place == "end":
             module = module_at(task, state.params, state.buffers)

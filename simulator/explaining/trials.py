@@ -154,18 +154,20 @@ class Trials:
         """How many cohorts measure a small gain."""
         return min(MOST, max(FEWEST, CLIENTS // max(1, self._cohort)))
 
-    def play(self, state: State, *, repeats: int = 1) -> dict[str, Trial]:
+    def play(self, state: State, *, repeats: int = 1, larger_cohort: bool = True) -> dict[str, Trial]:
         """Return the trials from a state, by name; none where the state is not finite.
 
         Args:
             state: from which they begin.
             repeats: cohorts over which small gains are measured; the others take one.
+            larger_cohort: whether to try a larger cohort, which costs as much as all other trials.
         """
         if not bool(torch.isfinite(state.params).all()):
             return {}
         local, weights = self._task.local, self._weights()
         before = self.losses(state)
         chosen = [v for v in VARIATIONS if state.place in v.places and v.applies(local)]
+        chosen = [v for v in chosen if v.cohort == 1 or larger_cohort]
         after = {v.name: [self._after(state, v, n) for n in range(repeats if v.small else 1)] for v in chosen}
         seen = len(self.sample) / len(self._busy)
         return {name: _trial(before, losses, after[OWN], weights, seen) for name, losses in after.items()}

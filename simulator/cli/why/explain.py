@@ -49,7 +49,7 @@ def explain(
 ) -> None:
     """Say why a run did not converge as it should: causes with evidence, the most likely first, and what to try.
 
-    Looks at data and gradients of up to 50 clients and plays about ten rounds from the first and the last model.
+    Looks at data and gradients of up to 50 clients and plays 13 to 25 rounds from the first and the last model.
     The run's report shows the result.
 
     Examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tomllib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from plants import FIXED, Plan
 
 import fedscape as fs
 from server.diagnosis.evidence import Evidence
+from server.diagnosis.federation import cohort_matters
 from simulator.explaining.looks import look
 from simulator.explaining.pooled import wider_model
 from simulator.explaining.trials import State
@@ -68,17 +69,21 @@ def play(plan: Plan, seed: int) -> Played:
             State("end", run.verdict.round_index, run.params, run.buffers),
         ]
         cohort = scenario.algorithm.cohort or session.population.num_clients
+        counts = session.population.clients.label_counts
+        all_clients = np.arange(session.population.num_clients)
+        evidence = Evidence(
+            scenario=tomllib.loads(fs.to_toml(scenario)),
+            lines=watch.lines,
+            started=watch.facts,
+            columns={name: np.concatenate([c[name] for c in watch.columns]) for name in COLUMNS if watch.columns},
+            labels=None if counts is None else np.asarray(counts(all_clients), np.float64),
+            outcome=dict(run.outcome),
+        )
+        begun_to_look = time.process_time()
         wider = wider_model(scenario.model, session.task)
-        looks = look(session.task, session.engine, session.evaluator, states, cohort=cohort, wider=wider)
-    looked = time.process_time()
-    counts = session.population.clients.label_counts
-    evidence = Evidence(
-        scenario=tomllib.loads(fs.to_toml(scenario)),
-        lines=watch.lines,
-        started=watch.facts,
-        columns={name: np.concatenate([c[name] for c in watch.columns]) for name in COLUMNS if watch.columns},
-        labels=None if counts is None else np.asarray(counts(np.arange(session.population.num_clients)), np.float64),
-        outcome=dict(run.outcome),
-        looks=looks,
-    )
-    return Played(evidence, played - begun, looked - played)
+        looks = look(
+            session.task, session.engine, session.evaluator, states,
+            cohort=cohort, wider=wider, larger_cohort=cohort_matters(evidence),
+        )  # fmt: skip
+    looked = time.process_time() - begun_to_look
+    return Played(replace(evidence, looks=looks), played - begun, looked)

@@ -10,6 +10,7 @@ import pytest
 
 from server.diagnosis.diagnose import diagnose
 from server.diagnosis.evidence import Evidence, labels_of
+from server.diagnosis.federation import cohort_matters
 from server.diagnosis.fit import UNHELPED
 from server.diagnosis.table import CAUSES
 
@@ -178,6 +179,23 @@ def test_healthy_run_has_no_finding():
 def test_planted_cause_is_among_the_first_three(kind):
     found = [finding.kind for finding in diagnose(PLANTED[kind]).findings]
     assert kind in found[:3], found
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+@pytest.mark.parametrize("gain", [-0.5, 0.05, 0.5])
+def test_larger_cohort_changes_no_finding_where_it_does_not_matter(kind, gain):
+    """Its trial is left out there: it costs as much as all others."""
+    e = PLANTED[kind]
+    end = e.looks.get("end", {})
+    trials = {"larger_cohort": trial(gain)} if not cohort_matters(e) else {}
+    changed = replace(e, looks={**e.looks, "end": {**end, "trials": {**end.get("trials", {}), **trials}}})
+    assert kinds(changed) == kinds(e)
+
+
+def test_larger_cohort_matters_to_few_clients_and_to_unlike_ones():
+    assert not cohort_matters(healthy())
+    assert cohort_matters(PLANTED["cohort_too_small"])
+    assert cohort_matters(PLANTED["heterogeneity"])
 
 
 @pytest.mark.parametrize("kind", PLANTED)

@@ -125,6 +125,14 @@ def test_trials_of_what_the_scenario_does_not_have_are_left_out():
     assert found["undecayed"].gain != 0
 
 
+def test_larger_cohort_is_tried_where_it_is_asked_for():
+    with opened() as session:
+        trials = Trials(session.task, session.engine, session.evaluator, 2)
+        every, fewer = (trials.play(at(session, START), larger_cohort=asked) for asked in (True, False))
+    assert fewer == {name: found for name, found in every.items() if name != "larger_cohort"}
+    assert "larger_cohort" in every
+
+
 def test_repeating_trials_gives_the_same_numbers():
     with opened() as session:
         assert played(session, cohort=2, repeats=2) == played(session, cohort=2, repeats=2)
