@@ -62,7 +62,7 @@ class Theory:
 
     Attributes:
         local_lr: the round's local learning rate.
-        limit: 2 / L; None where L is not positive.
+        limit: 2 / L; None where L is not positive, or steps are not in proportion to gradients.
         steepest_limit: 2 over the steepest client's curvature along that direction; None likewise.
         contraction: the factor by which the distance to the limit shrinks a round; None where the theory does not hold.
         floor: the loss above the limit at which the run ends; None likewise.
@@ -133,9 +133,9 @@ def theory_of(
     if isinstance(session.task.module, TwoPlayer):
         return Theory(lr, None, None, None, None, (GAME,), ())
     largest, smallest = curvature.largest.value, curvature.smallest.value
-    positive = largest > 0 and math.isfinite(largest)
-    limit = largest_stable(largest) if positive else None
-    steepest = largest_stable(curvature.steepest_client) if curvature.steepest_client > 0 else None
+    linear = local.optimizer in LINEAR
+    limit = largest_stable(largest) if linear and 0 < largest < math.inf else None
+    steepest = largest_stable(curvature.steepest_client) if linear and curvature.steepest_client > 0 else None
     steps = sorted(set(shadows.sample.steps.tolist()))
     failures = [*_of_curvature(curvature, local, lr), *_of_local(local, lr), *_of_server(standing), *_of_steps(steps)]
     own = session.scenario.algorithm

@@ -295,4 +295,7 @@ def test_assumption_that_fails_is_named_and_nothing_is_predicted(
     assert any(words in sentence for sentence in found.failures), found.failures
     assert found.contraction is None
     assert found.floor is None
-    assert found.limit == pytest.approx(0.5, rel=1e-9)
+    if tables.get("local", {}).get("optimizer") == "adam":  # 2 / L is no limit of its steps
+        assert found.limit is found.steepest_limit is None
+    else:
+        assert found.limit == pytest.approx(0.5, rel=1e-9)
