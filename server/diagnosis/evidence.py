@@ -43,7 +43,7 @@ class Evidence:
             sampled clients' `losses` and the `trials` with the `change` of the loss, the `gain` over the unchanged
             round (positive where the loss ends lower) and its `error`; for `start` also the `gradients`; for `end` also
             the `tail`, the share of the loss in the largest 1% of the errors, and the `accuracy` on `training` and on
-            `validation` examples.
+            `validation` examples, with the number of the latter as `examples`.
         names: name of a client by its index, where it is known.
     """
 
@@ -120,7 +120,7 @@ class Evidence:
 
     @cached_property
     def learnt_by_heart(self) -> bool:
-        """Whether the training objective fell to less than half of what it was, which `ruined` steps do not do."""
+        """Whether the training objective fell to less than half of its start; a loss may have risen meanwhile."""
         return self.objective("end") < abs(self.objective("start")) / 2
 
     @cached_property

@@ -29,8 +29,8 @@ PARTED, APART, LONE = 2.3, 2.0, 2.0
 """Ratio of the losses on both sides of the gap, of the medians, and the factor by which a single client must exceed."""
 PARTED_LOCALLY = 1.85
 """The same ratio of losses during local steps, which bring clients closer together."""
-WRONG = 0.1
-"""By how much the accuracy on validation examples exceeds that on the clients' own."""
+WRONG, CHANCE = 0.1, 2.0
+"""By how much the accuracy on validation examples exceeds that on the clients' own, and in standard errors."""
 BEHIND, BEHIND_MOST = 0.15, 1.5
 """Share of the way to the reference that a run with batch statistics leaves, and the largest strength of that."""
 UNEVEN, RELATED = 3.0, 0.35
@@ -178,15 +178,19 @@ def bad_clients(e: Evidence) -> Sign:
 
 
 def _mislabelled(accuracy: Mapping[str, float] | None) -> Sign:
-    """Return how far the accuracy on validation examples exceeds that on clients' own, in units of the threshold."""
+    """Return how far the accuracy on validation examples exceeds that on clients' own, in units of the threshold.
+
+    Of few validation examples it must be beyond chance.
+    """
     if accuracy is None:
         return NOTHING
     own, other = accuracy["training"], accuracy["validation"]
+    error = math.sqrt(own * (1.0 - own) / accuracy["examples"])
     words = (
         f"the last model agrees with {other:.0%} of the validation labels, and with {own:.0%} of the clients' labels, "
         "which it learnt from",
     )
-    return Sign((other - own) / WRONG, words)
+    return Sign((other - own) / max(WRONG, CHANCE * error), words)
 
 
 def _parted(e: Evidence, clients: I64, losses: F64, apart: float, words: str) -> Sign:

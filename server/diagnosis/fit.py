@@ -142,9 +142,15 @@ def overfitting(e: Evidence) -> Sign:
     after, training = _training(e, rounds[at], math.inf), e.objective("end")
     apart = float(values[-5:].mean() - training) / e.scale if math.isfinite(training) else 0.1
     falls = after < before or not math.isfinite(after)
-    strength = _behind(e, training)
+    strength, behind = 0.0, _behind(e, training)
     if falls and at < len(values) - 5:
-        strength = max(strength, min(rise / e.scale / RISE, apart / 0.1), _rose(rise, best, training, e.noise))
+        strength = max(min(rise / e.scale / RISE, apart / 0.1), _rose(rise, best, training, e.noise))
+    if behind > strength:
+        clause = (
+            f"validation loss is {shown(e.last)}, training loss {shown(training)}, and other models reach a "
+            f"validation loss of {shown(e.looks['reference_loss'])}"
+        )
+        return Sign(behind, (clause,))
     words = (
         f"validation loss rose from its best {shown(float(values[at]))} in round {rounds[at]:.0f} to "
         f"{shown(float(np.median(values[-5:])))}",

@@ -76,14 +76,15 @@ def largest_share(task: LearningTask, module: nn.Module, features: Tensor, targe
 def accuracies(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> dict[str, float] | None:
     """Return the shares of the pooled sample and of the validation examples that a model classifies as labelled.
 
-    None but for classes, and without validation examples.
+    With the number of the validation `examples`. None but for classes, and without validation examples.
     """
     validation = task.population.validation
     if task.population.task != "classification" or validation is None or not len(features):
         return None
     module = working_copy(module).to(task.dtype).eval().to(task.device)
     parts = {"training": (features, targets), "validation": (validation.features, validation.targets)}
-    return {name: _accuracy(task, module, x, y) for name, (x, y) in parts.items()}
+    found = {name: _accuracy(task, module, x, y) for name, (x, y) in parts.items()}
+    return found | {"examples": float(len(validation.features))}
 
 
 def _accuracy(task: LearningTask, module: nn.Module, features: Tensor, targets: Tensor) -> float:

@@ -477,8 +477,18 @@ def test_bad_clients_are_told_by_the_last_model_where_local_steps_hide_them():
     assert strengths(gradual)["bad_clients"] < 1
 
 
+def _accuracy(training: float, examples: int = 500) -> dict[str, float]:
+    return {"training": training, "validation": 0.9, "examples": examples}
+
+
+def test_few_validation_examples_tell_wrong_labels_beyond_chance_alone():
+    many, few = (healthy(looks=looks_of(end__accuracy=_accuracy(0.75, n))) for n in (500, 25))
+    assert kinds(many) == ["bad_clients"]
+    assert kinds(few) == []
+
+
 def test_wrong_labels_of_all_clients_are_told_by_the_accuracy_on_their_own_examples():
-    wrong, right = (healthy(looks=looks_of(end__accuracy={"training": a, "validation": 0.9})) for a in (0.5, 0.85))
+    wrong, right = (healthy(looks=looks_of(end__accuracy=_accuracy(share))) for share in (0.5, 0.85))
     assert kinds(wrong) == ["bad_clients"]
     assert (
         "90% of the validation labels, and with 50% of the clients' labels" in diagnose(wrong).findings[0].evidence[0]
@@ -490,7 +500,7 @@ def test_wrong_labels_of_all_clients_are_told_by_the_accuracy_on_their_own_examp
 def test_bad_clients_that_stand_apart_are_named_beside_wrong_labels():
     """Whichever of the two is stronger."""
     for training in (0.65, 0.1):
-        looks = looks_of(end__losses=[1.5, 1.4] + [0.2] * 8, end__accuracy={"training": training, "validation": 0.9})
+        looks = looks_of(end__losses=[1.5, 1.4] + [0.2] * 8, end__accuracy=_accuracy(training))
         found = diagnose(healthy(columns=_bad_columns(), looks=looks)).findings[0]
         assert found.kind == "bad_clients"
         assert found.clients
@@ -518,7 +528,9 @@ def test_validation_loss_that_only_rose_while_the_training_loss_fell_is_overfitt
 def test_model_that_knows_its_examples_and_new_ones_worse_than_others_do_overfits_without_a_rise():
     e = healthy(lines=lines_of(settled(last=0.3), settled(last=0.1)))
     fitted, worse = looks_of(0.1), looks_of(0.2)
-    assert kinds(replace(e, looks=fitted))[0] == "overfitting"
+    first = diagnose(replace(e, looks=fitted)).findings[0]
+    assert first.kind == "overfitting"
+    assert "rose" not in first.evidence[0]
     assert strengths(replace(e, looks=worse))["overfitting"] < 1  # it knows its examples no better than new ones
     assert strengths(replace(e, looks=looks_of(0.1, reference_loss=0.29)))["overfitting"] < 1
 

@@ -95,7 +95,8 @@ def test_accuracies_are_the_shares_of_labels_that_the_model_gives():
         wrong[::4] = (own[::4] + 1) % 10
         found = accuracies(session.task, module, examples.features, wrong)
         share = float((module(validation.features).argmax(1) == validation.targets).double().mean())
-    assert found == {"training": pytest.approx(1 - len(own[::4]) / len(own)), "validation": pytest.approx(share)}
+    own_share = pytest.approx(1 - len(own[::4]) / len(own))
+    assert found == {"training": own_share, "validation": pytest.approx(share), "examples": len(validation.targets)}
 
 
 def test_numbers_have_no_accuracies():
