@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,17 @@ class Line:
         return barrier_of(self.t, self.loss)
 
     def __str__(self) -> str:
-        """Return the ends, their losses and the barrier, with its place, in a sentence."""
+        """Return the ends, their losses and the barrier, with its place, in a sentence; or where no loss is finite."""
+        broken = [name for name, value in zip(self.ends, self.loss[[0, -1]], strict=True) if not np.isfinite(value)]
+        if broken or not np.isfinite(self.loss).all():
+            return f"{self.ends[0]} to {self.ends[1]}: the loss {_of(broken)} is not finite"
         loss = f"from {self.loss[0]:.4g} to {self.loss[-1]:.4g}"
         where = f" at t = {self.t[np.argmax(_above(self.t, self.loss))]:.2f}" if self.barrier > 0 else ""
         return f"{self.ends[0]} to {self.ends[1]}: loss {loss}, barrier {self.barrier:.4g}{where}"
+
+
+def _of(ends: Sequence[str]) -> str:
+    return f"of {' and of '.join(ends)}" if ends else "between them"
 
 
 def barrier_of(t: F64, loss: F64) -> float:
