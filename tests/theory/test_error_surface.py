@@ -181,7 +181,8 @@ def test_barrier_is_measured_above_the_line_between_the_ends() -> None:
     assert np.isnan(barrier_of(t, np.array([0.0, np.inf, np.nan, 0.0, 1.0])))
     falling = Line(("A", "B"), t, 10 - 10 * t + np.array([0, 0, 0, 1.0, 0]), 1.0)
     assert str(falling) == "A to B: loss from 10 to 0, barrier 1 at t = 0.75"
-    assert str(Line(("A", "B"), t, np.array([1.0, 1.0, 1.0, 1.0, np.nan]), 1.0)) == "A to B: the loss of B is not finite"
+    broken = Line(("A", "B"), t, np.array([1.0, 1.0, 1.0, 1.0, np.nan]), 1.0)
+    assert str(broken) == "A to B: the loss of B is not finite"
     between = Line(("A", "B"), t, np.array([1.0, np.inf, 1.0, 1.0, 1.0]), 1.0)
     assert str(between) == "A to B: the loss between them is not finite"
 
