@@ -120,8 +120,15 @@ class Evidence:
 
     @cached_property
     def learnt_by_heart(self) -> bool:
-        """Whether the training objective fell to less than half of its start; a loss may have risen meanwhile."""
-        return self.objective("end") < abs(self.objective("start")) / 2
+        """Whether the training loss fell to less than half of its start; validation loss may have risen meanwhile.
+
+        It is the objective where the models were looked at, and the loss during local steps otherwise.
+        """
+        first, last = self.objective("start"), self.objective("end")
+        if math.isnan(first) or math.isnan(last):
+            training = self.series("train_loss")[1]
+            first, last = (float(training[0]), self.local_loss) if len(training) else (math.nan, math.nan)
+        return last < abs(first) / 2
 
     @cached_property
     def emd(self) -> float:

@@ -125,7 +125,7 @@ def cohort_too_small(e: Evidence) -> Sign:
 
 def larger_cohort(e: Evidence) -> Change:
     """Return four times the cohort."""
-    cohort = int(np.median([line.get("respondents") or 1 for line in e.lines[1:]] or [1]))
+    cohort = max(1, int(respondents_of(e)))
     most = int(e.started.get("clients") or 4 * cohort)
     return Change({"algorithm.cohort": min(4 * cohort, most)}, "take four times as many clients in a round")
 
@@ -251,7 +251,7 @@ def biased_participation(e: Evidence) -> Sign:
         f"and {never:.0%} never did",
         f"the rarer a client took part, the larger its loss (rank correlation {related:.2f})",
     )
-    # where some clients are hardly heard, the loss of all can rise, and every step towards the others looks like noise
+    # where some clients rarely take part, the loss of all can rise, and every step towards the others looks like noise
     return Sign(min(uneven / UNEVEN, related / RELATED), words, explains=("rate_too_high", "noise_floor"))
 
 

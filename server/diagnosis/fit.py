@@ -138,7 +138,7 @@ def overfitting(e: Evidence) -> Sign:
     at = int(np.argmin(values))
     best = float(np.median(values[max(0, at - 2) : at + 3]))  # the least of noisy values lies below their course
     rise = float(np.median(values[-5:])) - best
-    before = _training(e, 0, rounds[at]) if at else e.objective("start")
+    before = _training(e, 0, rounds[at]) if at else _first_training(e)
     after, training = _training(e, rounds[at], math.inf), e.objective("end")
     apart = float(values[-5:].mean() - training) / e.scale if math.isfinite(training) else 0.1
     falls = after < before or not math.isfinite(after)
@@ -179,6 +179,13 @@ def _training(e: Evidence, first: float, last: float) -> float:
     rounds, values = e.series("train_loss")
     chosen = values[(rounds > first) & (rounds <= last)][-5:]
     return float(np.median(chosen)) if len(chosen) else math.nan
+
+
+def _first_training(e: Evidence) -> float:
+    """Return the first model's objective, or the first round's training loss where that was not looked at."""
+    values = e.series("train_loss")[1]
+    objective = e.objective("start")
+    return float(values[0]) if math.isnan(objective) and len(values) else objective
 
 
 def regularise(e: Evidence) -> Change:

@@ -166,8 +166,8 @@ class Trials:
             return {}
         local, weights = self._task.local, self._weights()
         before = self.losses(state)
-        chosen = [v for v in VARIATIONS if state.place in v.places and v.applies(local)]
-        chosen = [v for v in chosen if v.cohort == 1 or larger_cohort]
+        known = [v for v in VARIATIONS if larger_cohort or v.cohort == 1]
+        chosen = [v for v in known if state.place in v.places and v.applies(local)]
         after = {v.name: [self._after(state, v, n) for n in range(repeats if v.small else 1)] for v in chosen}
         seen = len(self.sample) / len(self._busy)
         return {name: _trial(before, losses, after[OWN], weights, seen) for name, losses in after.items()}
